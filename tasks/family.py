@@ -1,0 +1,249 @@
+"""What a kind of answer must offer: how it reads rows, its head, loss, decoding and scores.
+
+A family is one file in this folder (or a class of the user's own, named ``package.module:Class``).
+The seam to the rest is plain data on one side (rows and columns) and two tensors on the other
+(the packed hidden states and where the rows lie in them), so a family knows neither encoders nor
+the training loop.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from typing_extensions import TypeVar
+
+IGNORED = -100
+"""The label of a position that takes no part in a loss (PyTorch's ``ignore_index``)."""
+
+Row = Mapping[str, Any]
+"""One example as it stands in its file: column name to value."""
+
+Prediction: TypeAlias = Any
+"""What a family predicts for a row, as JSON data."""
+
+Answer: TypeAlias = Any
+"""The same in the form that users read, as JSON data."""
+
+Output: TypeAlias = Any
+"""What a family's head gives: a tensor or a tuple of tensors."""
+
+Text = str | tuple[str, str] | list[str]
+"""What an encoder reads as one sequence: a text, a pair of texts, or words."""
+
+
+class Encoded(Protocol):
+    """One tokenised sequence, special tokens included."""
+
+    input_ids: list[int]
+    second: int
+    """Index of the first token of the second text of a pair; ``len(input_ids)`` without one."""
+    words: list[int]
+    """For words: the index of each word's first token. Words cut off by truncation are missing."""
+    offsets: list[tuple[int, int]]
+    """For texts: the characters of each token in its text; ``(0, 0)`` for special tokens."""
+    truncated: bool
+
+
+class Data(BaseModel):
+    """The keys of ``data`` that all families share. A family adds its columns by subclassing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    path: str
+    """A folder of split files, a hub id, or ``builtin:NAME``."""
+    revision: str | None = None
+    """Commit or tag of a hub data set; required there, so that a run can be repeated."""
+    config: str | None = None
+    """Configuration name of a hub data set."""
+    limit: int | None = Field(None, ge=1)
+    """Training rows (or groups) to keep; smaller limits nest in larger ones."""
+    group: str | None = None
+    """Rows with the same value here stay together in limits and cut splits."""
+    max_length: int | None = Field(None, ge=8)
+    """Tokens a sequence may have; default is what the encoder can read."""
+    labels: list[str] | None = None
+    """The label set, where it should not be read off the training rows."""
+    max_bad_rows: int = Field(0, ge=0)
+    """Bad rows per split to set aside instead of stopping."""
+
+
+Keys = TypeVar("Keys", bound=Data, default=Any)
+"""The ``Data`` of one family."""
+
+
+class CrossEntropy(BaseModel):
+    """The options of ``loss: {name: cross_entropy}``: none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a row: the column, the value found, and what was expected."""
+
+    column: str
+    found: Any
+    expected: str
+
+
+@dataclass
+class Rows:
+    """The rows of one task inside a packed batch. All indices point into the packed tokens.
+
+    A row is one or more *sequences* (two for a marked sentence and its plain copy, several for
+    windows over a long text). With zero rows every tensor is empty; heads must then still touch
+    all their parameters, so that every rank computes the same set of gradients.
+    """
+
+    sequences: Tensor
+    """``[rows]``: number of sequences of each row."""
+    summary: Tensor
+    """``[sequences]``: the token that stands for the whole sequence (first, or last for GPT-2)."""
+    words: Tensor
+    """``[words]``: the first token of each word, in order of rows, sequences, words."""
+    word_counts: Tensor
+    """``[sequences]``: words of each sequence."""
+    columns: dict[str, Tensor] = field(default_factory=dict)
+    """The family's own columns, flat over the rows."""
+    counts: dict[str, Tensor] = field(default_factory=dict)
+    """``[rows]``: how many entries of each column belong to each row."""
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+
+class Head(nn.Module):
+    """One task's own layers: ``forward(hidden [tokens, width], rows)`` gives the outputs."""
+
+    def inputs(self, rows: Rows) -> tuple[Tensor, Tensor] | None:
+        """Give vectors to add to the input embeddings: positions ``[n]`` and ``[n, width]``."""
+        return None
+
+
+class Family(ABC, Generic[Keys]):
+    """One kind of answer, bound to the data of one task."""
+
+    Data: ClassVar[type[BaseModel]]
+    """The keys of ``data`` that this family reads."""
+    losses: ClassVar[Mapping[str, type[BaseModel]]]
+    """The losses that fit, each with its options; the first is the default."""
+    columns: ClassVar[Mapping[str, torch.dtype]]
+    """The columns that ``encode`` makes for the head and the loss."""
+    main: str
+    """The score that ranks runs, in [0, 1] or [-1, 1], more is better."""
+
+    def __init__(
+        self,
+        data: Keys,
+        fitted: Mapping[str, Any],
+        loss: Mapping[str, Any] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        """``fitted`` is what ``fit`` found; ``loss`` is ``{"name": ..., option: value}``."""
+        self.data = data
+        self.fitted = fitted
+        self.loss_options = dict(loss or {"name": next(iter(self.losses))})
+        self.label_smoothing = label_smoothing
+
+    # Rows: plain data in, plain data out.
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, data: Keys, rows: Iterable[Row]) -> dict[str, Any]:
+        """Learn from all training rows what the task needs (label set, scale), as JSON data."""
+
+    @classmethod
+    @abstractmethod
+    def column_names(cls, data: Keys) -> list[str]:
+        """Name the columns of the data that this task reads; one that is missing is an error."""
+
+    @classmethod
+    def gather(cls, data: Keys, rows: list[Row]) -> list[Row]:
+        """Add to the rows of one split what only the others tell; number and order stay."""
+        return rows
+
+    @abstractmethod
+    def fault(self, row: Row, training: bool) -> Fault | None:
+        """Say what is wrong with a row. A label outside the set is wrong in training only."""
+
+    @abstractmethod
+    def texts(self, row: Row) -> list[Text]:
+        """Give what the encoder is to read for this row: one entry per sequence."""
+
+    @abstractmethod
+    def encode(self, row: Row, encoded: Sequence[Encoded]) -> dict[str, list[int] | list[float]]:
+        """Give the family's columns for a row and its tokenised sequences.
+
+        Called with rows that carry labels and, for prediction, with rows from ``ask`` that do not.
+        """
+
+    @abstractmethod
+    def terms(self, row: Row, columns: Mapping[str, Sequence[Any]]) -> int:
+        """Count the terms of this row's loss sum (1 for a label, words for tags)."""
+
+    @abstractmethod
+    def gold(self, row: Row) -> Prediction:
+        """Give the true answer in the form that ``decode`` predicts, as JSON data, for scoring."""
+
+    # Tensors.
+
+    @abstractmethod
+    def head(self, width: int, dropout: float) -> Head:
+        """Build the task's own layers for hidden states of this width."""
+
+    @abstractmethod
+    def loss(self, output: Output, rows: Rows) -> Tensor:
+        """Sum the loss over all terms of these rows, divided by the unit.
+
+        The unit makes an untrained head cost about 1 a term (log of the number of classes for a
+        cross entropy). Zero rows give zero, still connected to the head's parameters.
+        """
+
+    @abstractmethod
+    def decode(self, output: Output, rows: Rows) -> list[Prediction]:
+        """Turn the head's output into one prediction a row, as JSON data."""
+
+    @abstractmethod
+    def score(
+        self, predictions: Sequence[Prediction], golds: Sequence[Prediction]
+    ) -> dict[str, float]:
+        """Compare predictions with true answers. Undefined scores are 0."""
+
+    # Use on new texts.
+
+    @abstractmethod
+    def ask(self, record: Row) -> Row | None:
+        """Turn a record (``text``, ...) into an unlabelled row, or None if a field lacks.
+
+        A field that is there but cannot be used is a ``ValueError``.
+        """
+
+    def ask_again(self, row: Row, prediction: Prediction) -> list[Row]:
+        """Give rows for a second forward that the first answer calls for (each predicate found)."""
+        return []
+
+    @abstractmethod
+    def answer(
+        self, row: Row, prediction: Prediction, again: Sequence[tuple[Row, Prediction]]
+    ) -> Answer:
+        """Put a prediction into the form users read, with characters of the given text."""
+
+    def export(self, head: Head) -> dict[str, Any] | None:
+        """Describe the head for a plain Transformers model, if its shape allows.
+
+        ``{"kind": "sequence-classification" | "token-classification", "labels": [...],
+        "weights": {name: tensor}}``; ``export.py`` knows the names each encoder uses.
+        """
+        return None
+
+    def confusion(
+        self, predictions: Sequence[Prediction], golds: Sequence[Prediction]
+    ) -> dict[str, Any] | None:
+        """Count gold against predicted labels: ``{"labels": [...], "counts": [[...]]}``."""
+        return None
