@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tasks.family import Family
 
-PARTS = frozenset({"builtin", "conll", "family", "labels", "rows"})
+PARTS = frozenset({"builtin", "conll", "family", "files", "labels", "rows", "splits"})
 """The files of this folder that families are made of; every other file is a family."""
 
 

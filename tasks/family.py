@@ -156,7 +156,10 @@ class Family(ABC, Generic[Keys]):
     @classmethod
     @abstractmethod
     def fit(cls, data: Keys, rows: Iterable[Row]) -> dict[str, Any]:
-        """Learn from all training rows what the task needs (label set, scale), as JSON data."""
+        """Learn from all training rows what the task needs (label set, scale), as JSON data.
+
+        Rows that ``fault`` will find bad may be among them: skip a value of the wrong type.
+        """
 
     @classmethod
     @abstractmethod
@@ -166,6 +169,14 @@ class Family(ABC, Generic[Keys]):
     @classmethod
     def gather(cls, data: Keys, rows: list[Row]) -> list[Row]:
         """Add to the rows of one split what only the others tell; number and order stay."""
+        return rows
+
+    @classmethod
+    def gather(cls, data: Data, rows: list[Row]) -> list[Row]:
+        """Add columns to rows from what the other rows of the same split say.
+
+        Called once for each split, after limits and before encoding. Rows keep number and order.
+        """
         return rows
 
     @abstractmethod
