@@ -168,14 +168,9 @@ class Family(ABC, Generic[Keys]):
 
     @classmethod
     def gather(cls, data: Keys, rows: list[Row]) -> list[Row]:
-        """Add to the rows of one split what only the others tell; number and order stay."""
-        return rows
+        """Add to the rows of one split what only the others tell; number and order stay.
 
-    @classmethod
-    def gather(cls, data: Data, rows: list[Row]) -> list[Row]:
-        """Add columns to rows from what the other rows of the same split say.
-
-        Called once for each split, after limits and before encoding. Rows keep number and order.
+        Called once for each split, after limits and before encoding.
         """
         return rows
 
