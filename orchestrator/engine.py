@@ -1,0 +1,263 @@
+"""DeepSpeed behind a narrow protocol, and its plain PyTorch twin."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from orchestrator.batch import Batch
+from orchestrator.model import MultiTaskModel
+from orchestrator.optimizer import CompositeOptimizer
+
+Tensors = Mapping[str, Tensor]
+
+COMPUTED = frozenset(
+    {
+        "train_batch_size",
+        "train_micro_batch_size_per_gpu",
+        "gradient_accumulation_steps",
+        "gradient_clipping",
+        "zero_allow_untested_optimizer",
+        "steps_per_print",
+        "zero_optimization.stage",
+    }
+)
+"""Keys of DeepSpeed's dict that follow from the experiment and cannot be set beside it."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """Where a rank keeps its part of a parameter: ``flat[start:][:count]`` is ``whole[at:][:count]``."""
+
+    flat: Tensor
+    start: int
+    at: int
+    count: int
+
+
+class Engine(Protocol):
+    """Forward, backward and step of a model, and its state by parameter name."""
+
+    model: MultiTaskModel
+    optimizer: CompositeOptimizer
+
+    def forward(self, batch: Batch) -> dict[str, Any]:
+        """Give every head's output."""
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Add gradients; ``last`` marks the last micro-batch before ``step``."""
+
+    def step(self, present: set[str]) -> None:
+        """Average gradients over ranks, clip, and step the groups of the encoder and these tasks."""
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Give each whole fp32 parameter by name. Collective: all ranks must iterate."""
+
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """Give each optimizer tensor, whole, as ``<parameter>/<key>``. Collective."""
+
+    def restore(self, state: Tensors) -> None:
+        """Take back what ``state`` gave, on any number of ranks and at any ZeRO stage."""
+
+
+class _Stateful:
+    """Reading and writing optimizer tensors by parameter name, over local fragments."""
+
+    model: MultiTaskModel
+    optimizer: CompositeOptimizer
+    sharded = False
+
+    def _fragment(self, parameter: nn.Parameter, group: int) -> Fragment:
+        return Fragment(parameter, 0, 0, parameter.numel())
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        for name, _, parameter in self.model.named():
+            yield name, parameter.detach()
+
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        for group, name, parameter in self._trained():
+            fragment = self._fragment(parameter, group)
+            own = self.optimizer.state.get(fragment.flat, {})
+            for key, value in sorted(own.items()):
+                if value is None:
+                    continue
+                whole = value if value.ndim == 0 else self._whole(parameter, fragment, value)
+                yield f"{name}/{key}", whole.detach().float().clone()
+
+    def restore(self, state: Tensors) -> None:
+        by_name: dict[str, dict[str, Tensor]] = {}
+        for label, value in state.items():
+            name, _, key = label.rpartition("/")
+            by_name.setdefault(name, {})[key] = value
+        for group, name, parameter in self._trained():
+            fragment = self._fragment(parameter, group)
+            for key, value in by_name.get(name, {}).items():
+                own = self.optimizer.state[fragment.flat]
+                if value.ndim == 0:
+                    own[key] = value.clone().to(fragment.flat.device)
+                    continue
+                buffer = own.setdefault(key, torch.zeros_like(fragment.flat.data))
+                part = value.reshape(-1)[fragment.at : fragment.at + fragment.count]
+                buffer.view(-1)[fragment.start : fragment.start + fragment.count].copy_(part)
+
+    def _trained(self) -> Iterator[tuple[int, str, nn.Parameter]]:
+        """Give group index, name and parameter of everything that learns."""
+        index = {
+            name: place
+            for place, group in enumerate(self.optimizer.param_groups)
+            for name in group["names"]
+        }
+        for name, _, parameter in self.model.named():
+            if name in index:
+                yield index[name], name, parameter
+
+    def _whole(self, parameter: nn.Parameter, fragment: Fragment, value: Tensor) -> Tensor:
+        """Put a state tensor together from all ranks' fragments; exact, since they do not overlap."""
+        shape = getattr(parameter, "ds_shape", parameter.shape)
+        if not self.sharded:
+            return value.view(shape)
+        whole = torch.zeros(shape.numel(), dtype=torch.float32, device=value.device)
+        part = value.view(-1)[fragment.start : fragment.start + fragment.count]
+        whole[fragment.at : fragment.at + fragment.count] = part
+        dist.all_reduce(whole)
+        return whole.view(shape)
+
+
+class PlainEngine(_Stateful):
+    """The twin: plain PyTorch, gradients averaged over ranks by one all-reduce each."""
+
+    def __init__(
+        self, model: MultiTaskModel, groups: list[dict[str, Any]], clip: float, ranks: int = 1
+    ) -> None:
+        self.model = model
+        self.optimizer = CompositeOptimizer(groups)
+        self._clip = clip
+        self._ranks = ranks
+
+    def forward(self, batch: Batch) -> dict[str, Any]:
+        outputs: dict[str, Any] = self.model(batch)
+        return outputs
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def step(self, present: set[str]) -> None:
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        if self._ranks > 1:
+            for parameter in parameters:
+                assert parameter.grad is not None
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self._ranks
+        if self._clip:
+            nn.utils.clip_grad_norm_(parameters, self._clip)
+        self.optimizer.present = present
+        self.optimizer.step()
+        self.model.zero_grad(set_to_none=True)
+
+
+class DeepSpeedEngine(_Stateful):
+    """DeepSpeed at ZeRO stage 0 to 3, without building any operator.
+
+    Autocast happens inside the model, so DeepSpeed sees fp32 parameters and gradients only and
+    reduces in fp32. Call ``join`` on every rank before.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        groups: list[dict[str, Any]],
+        clip: float,
+        zero_stage: int,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        deepspeed = _deepspeed()
+        self.optimizer = CompositeOptimizer(groups)
+        self.model = model
+        self.stage = zero_stage
+        self.sharded = zero_stage > 0 and dist.get_world_size() > 1
+        own = dict(config or {})
+        zero = {**own.pop("zero_optimization", {}), "stage": zero_stage}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            self._engine, *_ = deepspeed.initialize(
+                model=model,
+                optimizer=self.optimizer,
+                config={
+                    **own,
+                    "train_micro_batch_size_per_gpu": 1,
+                    "gradient_accumulation_steps": 1,
+                    "gradient_clipping": clip,
+                    "zero_optimization": zero,
+                    "zero_allow_untested_optimizer": True,
+                    "steps_per_print": 10**9,
+                },
+            )
+
+    def forward(self, batch: Batch) -> dict[str, Any]:
+        outputs: dict[str, Any] = self._engine(batch)
+        return outputs
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        self._engine.set_gradient_accumulation_boundary(last)
+        self._engine.backward(loss, scale_wrt_gas=False)
+
+    def step(self, present: set[str]) -> None:
+        self.optimizer.present = present
+        self._engine.step()
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        if self.stage < 3:
+            yield from super().weights()
+            return
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        for name, _, parameter in self.model.named():
+            yield name, safe_get_full_fp32_param(parameter)
+
+    def _fragment(self, parameter: nn.Parameter, group: int) -> Fragment:
+        """Read DeepSpeed's own maps: ``_hp_mapping`` at stages 1 and 2, ``grad_position`` at 3."""
+        zero: Any = self._engine.optimizer
+        if self.stage == 0:
+            return super()._fragment(parameter, group)
+        if self.stage == 3:
+            part, start, count = zero.grad_position[zero.get_param_id(parameter)]
+            at = count * dist.get_rank()
+            inside = max(0, min(count, int(parameter.ds_numel) - at))
+            return Fragment(zero.fp32_partitioned_groups_flat[part], start, at, inside)
+        flat = zero.single_partition_of_fp32_groups[group]
+        mapping: Any = getattr(parameter, "_hp_mapping", None)
+        if mapping is None:
+            return Fragment(flat, 0, 0, 0)
+        high, low = mapping.hp_fragment_address, mapping.lp_fragment_address
+        return Fragment(flat, high.start, low.start, high.numel)
+
+    def close(self) -> None:
+        """Take DeepSpeed's hooks off the model."""
+        self._engine.destroy()
+
+
+def join(device: torch.device) -> None:
+    """Let DeepSpeed use the process group that exists, and keep it from compiling anything.
+
+    Its CPU communication operator serves inference only; building it needs a compiler and can
+    leave a lock that every later run waits on.
+    """
+    deepspeed = _deepspeed()
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+
+
+def _deepspeed() -> Any:
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    return deepspeed

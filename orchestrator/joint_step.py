@@ -1,0 +1,55 @@
+"""The joint step: one optimizer step on a global batch of examples of many tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from orchestrator.batch import Batch
+from orchestrator.model import MultiTaskModel
+
+
+class Engine(Protocol):
+    """What the step needs (see ``engine.py``)."""
+
+    model: MultiTaskModel
+
+    def forward(self, batch: Batch) -> Mapping[str, object]: ...
+    def backward(self, loss: Tensor, last: bool) -> None: ...
+    def step(self, present: set[str]) -> None: ...
+
+
+def joint_step(
+    engine: Engine,
+    micro_batches: Iterable[Batch],
+    coefficients: Mapping[str, float],
+    ranks: int,
+    seeds: Iterable[int],
+) -> Tensor:
+    """Take one optimizer step on this rank's micro-batches of a global batch.
+
+    The objective is sum_t c_t S_t, where S_t is task t's loss sum over the *global* batch and
+    ``coefficients[t]`` = w_t (n_t / N) / (count of t's loss terms in the global batch); tasks
+    absent from the global batch have no coefficient and their heads rest. Engines average over
+    ranks, hence the factor ``ranks``. Every rank passes every head, in sorted order, in every
+    micro-batch: ZeRO's collectives line up.
+
+    Returns this rank's loss sums, ``[tasks]`` in sorted order, on the device.
+    """
+    batches = list(micro_batches)
+    sums: Tensor | None = None
+    for place, (batch, seed) in enumerate(zip(batches, seeds, strict=True)):
+        torch.manual_seed(seed)
+        losses = engine.model.loss_sums(engine.forward(batch), batch)
+        stacked = torch.stack([losses[task] for task in sorted(losses)])
+        scale = stacked.new_tensor([coefficients.get(task, 0.0) for task in sorted(losses)])
+        objective = (stacked * scale).sum() * (ranks * batch.weight)
+        engine.backward(objective, last=place == len(batches) - 1)
+        local = stacked.detach() * batch.weight
+        sums = local if sums is None else sums + local
+    engine.step(set(coefficients))
+    assert sums is not None, "a rank has at least one micro-batch"
+    return sums

@@ -1,0 +1,103 @@
+"""One shared encoder and one head per task, as a plain module over packed batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from orchestrator import keyed
+from orchestrator.batch import Batch
+from tasks.family import Family, Head
+
+
+class Encoder(Protocol):
+    """What the model needs of an encoder (see ``encoders/encoder.py``)."""
+
+    width: int
+    summary: str
+
+    def __call__(
+        self,
+        input_ids: Tensor,
+        type_ids: Tensor,
+        offsets: Tensor,
+        additions: list[tuple[Tensor, Tensor]],
+    ) -> Tensor: ...
+
+
+class MultiTaskModel(nn.Module):
+    """All heads on one encoder. ``forward`` passes every head, so ranks agree by construction."""
+
+    def __init__(
+        self,
+        encoder: Any,
+        families: Mapping[str, Family],
+        dropouts: Mapping[str, float],
+        seed: int,
+        precision: str = "fp32",
+    ) -> None:
+        """Build the heads; each one's first weights depend on seed and task name alone."""
+        super().__init__()
+        self.encoder = encoder
+        self.families = dict(sorted(families.items()))
+        self.heads = nn.ModuleDict()
+        self.bf16 = precision == "bf16"
+        for task, family in self.families.items():
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(keyed.torch_seed(seed, "head", task))
+                self.heads[_key(task)] = family.head(encoder.width, dropouts.get(task, 0.0))
+
+    def head(self, task: str) -> Head:
+        """Find the head of a task."""
+        head = self.heads[_key(task)]
+        assert isinstance(head, Head)
+        return head
+
+    def forward(self, batch: Batch) -> dict[str, Any]:
+        """Give every head's output on its rows, in fp32; one encoder pass over the whole batch."""
+        device = batch.input_ids.device.type
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.bf16):
+            added = [self.head(task).inputs(rows) for task, rows in batch.rows.items()]
+            hidden = self.encoder(
+                batch.input_ids,
+                batch.type_ids,
+                batch.offsets,
+                [addition for addition in added if addition is not None],
+            )
+            outputs = {task: self.head(task)(hidden, rows) for task, rows in batch.rows.items()}
+        return {task: _fp32(output) for task, output in outputs.items()}
+
+    def loss_sums(self, outputs: Mapping[str, Any], batch: Batch) -> dict[str, Tensor]:
+        """Sum each task's loss over its rows of this batch, in units (see ``Family.loss``)."""
+        return {
+            task: self.families[task].loss(outputs[task], rows) for task, rows in batch.rows.items()
+        }
+
+    def named(self) -> Iterator[tuple[str, str | None, nn.Parameter]]:
+        """Give every parameter with a name that depends on no other task, and its task if any.
+
+        Names are ``encoder.<name>`` and ``<task>.<name>``.
+        """
+        for name, parameter in self.encoder.named_parameters():
+            yield f"encoder.{name}", None, parameter
+        for task in self.families:
+            for name, parameter in self.head(task).named_parameters():
+                yield f"{task}.{name}", task, parameter
+
+
+def _key(task: str) -> str:
+    """Name the module of a head; a ModuleDict refuses plain names such as ``items``."""
+    return f"task-{task}"
+
+
+def _fp32(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.float() if output.is_floating_point() else output
+    if isinstance(output, tuple):
+        return tuple(_fp32(part) for part in output)
+    if isinstance(output, dict):
+        return {name: _fp32(part) for name, part in output.items()}
+    raise TypeError(f"a head gave {type(output).__name__}; expected a tensor, tuple or dict.")
