@@ -10,7 +10,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tasks.family import Family
 
-PARTS = frozenset({"builtin", "conll", "family", "files", "labels", "rows", "splits"})
+PARTS = frozenset(
+    (
+        "builtin",
+        "cells",
+        "checks",
+        "conll",
+        "family",
+        "files",
+        "grammar",
+        "labels",
+        "lexicon",
+        "opinion",
+        "rows",
+        "splits",
+        "words",
+    )
+)
 """The files of this folder that families are made of; every other file is a family."""
 
 

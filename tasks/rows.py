@@ -1,0 +1,185 @@
+"""Where rows come from: a folder of files, a hub data set or the built-in corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tasks import cells, checks, files, splits
+from tasks.family import Data, Family
+from tasks.files import Sheet
+from tasks.splits import Splits
+
+SPLITS = ("train", "validation", "test")
+
+
+class RowError(ValueError):
+    """What is wrong with the rows of one task: every problem, each a message of its own."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(problems))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems,)
+
+
+def load(
+    name: str, family: type[Family[Any]], data: Data, places: Sequence[Path], seed: int
+) -> tuple[dict[str, Any], Splits]:
+    """Read, check, cut and limit the rows of a task, and fit its family to the training rows.
+
+    Relative folders are looked up under each of ``places``. Returns what the family fitted, on
+    the whole training split, and the splits. Raises ``RowError`` with every problem found.
+    """
+    try:
+        sheets = _sheets(data, _columns(family, data), places)
+        fitted, found, problems = checks.checked(name, family, data, sheets)
+        if not problems:
+            _cut_and_limit(name, family(data, fitted), found, seed)
+    except (ValueError, LookupError) as error:
+        raise RowError([f"tasks.{name}: {error}"]) from error
+    if problems:
+        raise RowError(problems)
+    for split, table in found.rows.items():
+        found.rows[split] = splits.gathered(table, family, data)
+        found.digests[split] = splits.digest(found.rows[split])
+    return fitted, found
+
+
+def _columns(family: type[Family[Any]], data: Data) -> list[str]:
+    columns = family.column_names(data)
+    return list(dict.fromkeys([*columns, data.group] if data.group else columns))
+
+
+def _sheets(data: Data, columns: Sequence[str], places: Sequence[Path]) -> dict[str, Sheet]:
+    """Read the used columns of every split from where ``data.path`` points."""
+    if data.path.startswith("builtin:"):
+        from tasks import builtin
+
+        found = builtin.corpus(data.path)
+        return {
+            split: files.sheet(data.path, enumerate(map(dict, rows), 1), columns)
+            for split, rows in found.items()
+        }
+    if data.revision is not None or data.config is not None:
+        tables = _hub(data.path, data.config, data.revision)
+        for split, table in tables.items():
+            files.need_columns(f"{data.path} ({split})", columns, table.column_names)
+        return {
+            split: files.from_arrow(f"{data.path} ({split})", table.select(columns))
+            for split, table in tables.items()
+        }
+    paths = _files(data.path, places)
+    sheets = {split: files.read(path, columns) for split, path in paths.items()}
+    untyped = [split for split, sheet in sheets.items() if sheet.untyped]
+    typed = cells.typed([sheets[split] for split in untyped])
+    return sheets | dict(zip(untyped, typed, strict=True))
+
+
+def _files(path: str, places: Sequence[Path]) -> dict[str, Path]:
+    """Find the file of each split in the first place that has such a folder with any of them."""
+    folders = list(dict.fromkeys(place / path for place in places)) or [Path(path)]
+    for folder in folders:
+        found: dict[str, Path] = {}
+        for split in SPLITS:
+            here = [p for kind in files.FORMATS if (p := folder / f"{split}.{kind}").is_file()]
+            if len(here) > 1:
+                named = " and ".join(p.name for p in here)
+                raise ValueError(f"{folder} holds {named}; keep one file a split")
+            found.update((split, p) for p in here)
+        if "train" in found:
+            return found
+        if found:
+            names = ", ".join(p.name for p in found.values())
+            raise ValueError(f"{folder} holds {names} but no train file; expected {_EXPECTED}")
+    looked = ", ".join(map(str, folders))
+    raise ValueError(
+        f"data.path {path!r} is no folder with {_EXPECTED} (looked at {looked}). Put it there, or"
+        " set TLMT_DATA to the folder that holds it; a hub id needs data.revision beside it, a"
+        " commit or tag, so that the run can be repeated"
+    )
+
+
+_EXPECTED = "train.{" + ",".join(files.FORMATS) + "}"
+
+
+def _cut_and_limit(name: str, family: Family[Any], found: Splits, seed: int) -> None:
+    """Cut a validation split where there is none, then limit the training rows."""
+    train = found.rows["train"]
+    if "validation" not in found.rows:
+        kept, taken = splits.cut(train, family, name, seed)
+        _take(found, "validation", "train", taken)
+        _take(found, "train", "train", kept)
+        found.notes.append(
+            f"tasks.{name}: no validation split, so {len(taken)} of {train.num_rows} training rows"
+            f" are cut from {found.sources['train']}."
+        )
+    limited = splits.limited(found.rows["train"], family.data, name, seed)
+    if limited is not None:
+        _take(found, "train", "train", limited)
+
+
+def _take(found: Splits, split: str, origin: str, indices: list[int]) -> None:
+    numbers = found.numbers[origin]
+    found.numbers[split] = [i + 1 if numbers is None else numbers[i] for i in indices]
+    found.rows[split] = found.rows[origin].take(indices).combine_chunks()
+    found.sources[split] = found.sources[origin]
+    found.set_aside.setdefault(split, 0)
+    found.strange.setdefault(split, 0)
+
+
+def _hub(path: str, config: str | None, revision: str | None) -> dict[str, pa.Table]:
+    """Load the splits of a hub data set, or of a folder that ``datasets`` understands.
+
+    Class labels come as their names. A split whose class labels are all hidden (-1) is left out.
+    Raises ``ValueError`` without a revision, or when the data set cannot be had.
+    """
+    if revision is None:
+        raise ValueError(
+            f"{path!r} is taken from the hub, which needs data.revision, a commit or tag, so that"
+            " the run can be repeated"
+        )
+    import datasets
+
+    try:
+        found = datasets.load_dataset(path, name=config, revision=revision)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        offline = " (HF_HUB_OFFLINE is set)" if datasets.config.HF_HUB_OFFLINE else ""
+        raise ValueError(
+            f"data set {path!r} at revision {revision!r} cannot be had from the hub{offline}:"
+            f" {error}. Check the id, the revision and the network, or download it once and set"
+            " data.path to its folder, without data.revision"
+        ) from error
+    loaded = {split: _table(found[split]) for split in SPLITS if split in found}
+    return {split: table for split, table in loaded.items() if table is not None}
+
+
+def _table(rows: Any) -> pa.Table | None:
+    """Give a split as a table, or None when one of its class labels is hidden in all rows."""
+    import datasets
+
+    names = {
+        column: feature
+        for column, feature in rows.features.items()
+        if isinstance(feature, datasets.ClassLabel)
+        or isinstance(getattr(feature, "feature", None), datasets.ClassLabel)
+    }
+    table: pa.Table = rows.with_format("arrow")[:]
+    for column, feature in names.items():
+        values = table[column].to_pylist()
+        if values and all(value == -1 for value in values):
+            return None
+        label = getattr(feature, "feature", feature)
+        named = [_named(label, value) for value in values]
+        table = table.set_column(table.column_names.index(column), column, pa.array(named))
+    return table
+
+
+def _named(label: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_named(label, item) for item in value]
+    return None if value is None or value < 0 else label.int2str(value)
