@@ -1,4 +1,4 @@
-"""The one file that ``ray submit`` uploads: it runs the same ``tlmt`` command line on a cluster's head.
+"""The one file that ``ray submit`` uploads: the ``tlmt`` command line, run on a cluster's head.
 
 ``ray submit cluster.yaml orchestrator/submit.py -- train experiments/demo.yaml`` copies this file
 to the head's home directory and runs it with plain ``python`` there. It stands alone: it finds the
@@ -45,7 +45,7 @@ def command(arguments: list[str]) -> list[str]:
     python = PROJECT / ".venv" / "bin" / "python"
     if not python.is_file():
         raise FileNotFoundError(
-            f"{python} does not exist on the head; `ray up cluster.yaml` installs the project there."
+            f"{python} does not exist on this head; `ray up cluster.yaml` installs the project."
         )
     return [str(python), "-P", "-m", "orchestrator", *arguments]
 

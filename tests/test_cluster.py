@@ -68,7 +68,7 @@ def test_the_address_is_read_off_the_start_command(tmp_path: Path) -> None:
 
 
 class Loopback:
-    """A private ssh server on this machine with throw-away keys and homes, and a cluster file for it."""
+    """A private ssh server on this machine, with throw-away keys, home and cluster file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -104,7 +104,7 @@ class Loopback:
         return subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", str(settings), "-E", log])
 
     def derived(self) -> dict[str, Any]:
-        """Change in cluster.yaml what belongs to a machine: address, access, files, ports, folder."""
+        """Change in cluster.yaml only what belongs to a machine."""
         config = copy.deepcopy(CLUSTER)
         config["provider"]["head_ip"] = "127.0.0.1"
         config["auth"] = {
@@ -115,7 +115,8 @@ class Loopback:
         config["file_mounts"] = {}
         tlmt = self.home / "tlmt"
         config["setup_commands"] = [
-            f"mkdir -p {tlmt} && ln -sfn {sys.prefix} {tlmt}/.venv && ln -sfn {ROOT}/experiments {tlmt}/",
+            f"mkdir -p {tlmt} && ln -sfn {sys.prefix} {tlmt}/.venv",
+            f"ln -sfn {ROOT}/experiments {tlmt}/experiments",
             *CLUSTER["setup_commands"][2:],
         ]
         (head,) = CLUSTER["head_start_ray_commands"]
