@@ -1,0 +1,133 @@
+"""Settings that are each fine and do not fit together."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import tasks
+from orchestrator.problems import Problem, nearest, shown
+from orchestrator.settings import TASK_NAME, Experiment, Mixture
+
+LESS_IS_BETTER = frozenset({"rmse", "mae", "kl", "perplexity", "loss"})
+"""Metrics that rank nothing here: the best checkpoint is the one with the highest score."""
+
+COMPUTED = {
+    "train_batch_size": "batch.tokens",
+    "train_micro_batch_size_per_gpu": "batch.micro_tokens",
+    "gradient_accumulation_steps": "batch.micro_tokens",
+    "gradient_clipping": "regularization.clip",
+    "bf16": "train.precision",
+    "fp16": "train.precision",
+    "amp": "train.precision",
+    "torch_autocast": "train.precision",
+    "data_types": "train.precision",
+    "optimizer": "optimizer",
+    "scheduler": "optimizer.schedule",
+    "zero_allow_untested_optimizer": "optimizer",
+    "zero_force_ds_cpu_optimizer": "optimizer",
+    "prescale_gradients": "scaling.workers",
+    "gradient_predivide_factor": "scaling.workers",
+    "seed": "train.seed",
+    "zero_optimization.stage": "deepspeed.zero_stage",
+}
+"""Keys of DeepSpeed's dict that follow from ours, and the setting to use instead."""
+
+
+def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
+    """Find what does not fit together. ``names`` are the tasks as written, also broken ones."""
+    return [
+        *_names(names),
+        *_mixture(experiment.mixture, names),
+        *_target(experiment, names),
+        *_score(experiment, names),
+        *_train(experiment),
+        *_deepspeed(experiment.deepspeed.config),
+    ]
+
+
+def _names(names: Sequence[Any]) -> Iterator[Problem]:
+    for name in names:
+        if not isinstance(name, str) or not re.match(TASK_NAME, name):
+            yield Problem(
+                f"tasks.{name}",
+                f"is named {name!r}; expected a letter, then letters, digits, _ and -",
+            )
+
+
+def _mixture(mixture: Mixture, names: Sequence[Any]) -> Iterator[Problem]:
+    ways = [
+        way
+        for way, set_ in (
+            ("temperature", mixture.temperature is not None),
+            ("shares", mixture.shares is not None),
+            ("uniform", mixture.uniform),
+        )
+        if set_
+    ]
+    if len(ways) > 1:
+        found = " and ".join(ways)
+        yield Problem("mixture", f"sets {found}; expected one of temperature, shares, uniform")
+    if mixture.shares is None:
+        return
+    for name, share in mixture.shares.items():
+        place = f"mixture.shares.{name}"
+        if name not in names:
+            yield Problem(place, f"is no task; {nearest(name, names, 'mixture.shares.')}")
+        if not 0 < share <= 1:
+            yield Problem(place, f"is {shown(share)}; expected more than 0 and at most 1")
+    lacking = [str(name) for name in names if name not in mixture.shares]
+    if lacking:
+        yield Problem("mixture.shares", f"names no {', '.join(lacking)}; expected every task")
+    total = math.fsum(mixture.shares.values())
+    if abs(total - 1) > 1e-6:
+        yield Problem("mixture.shares", f"has the sum {total:.6g}; expected 1")
+
+
+def _target(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:
+    if experiment.target is not None and experiment.target not in names:
+        hint = nearest(experiment.target, names)
+        yield Problem("target", f"is {experiment.target!r}; expected a task; {hint}")
+
+
+def _score(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:
+    if experiment.score is None:
+        return
+    task, slash, metric = experiment.score.partition("/")
+    found = f"is {experiment.score!r}"
+    if not (task and slash and metric) or "/" in metric:
+        yield Problem("score", f"{found}; expected task/metric, such as {_example(experiment)}")
+        return
+    if task not in names:
+        yield Problem("score", f"{found}; {task!r} is no task; {nearest(task, names)}")
+    if metric in LESS_IS_BETTER:
+        yield Problem("score", f"{found}; expected a metric of which more is better")
+
+
+def _example(experiment: Experiment) -> str:
+    """Name a score that this experiment could have."""
+    for name, task in experiment.tasks.items():
+        main = getattr(tasks.get(task.family), "main", "f1")
+        return f"{name}/{main if isinstance(main, str) else 'f1'}"
+    return "roles/f1"
+
+
+def _train(experiment: Experiment) -> Iterator[Problem]:
+    train = experiment.train
+    if train.evaluate_every > train.steps:
+        yield Problem(
+            "train.evaluate_every",
+            f"is {train.evaluate_every}; expected at most train.steps, which is {train.steps}",
+        )
+
+
+def _deepspeed(config: Mapping[str, Any]) -> Iterator[Problem]:
+    inner = config.get("zero_optimization")
+    keys = set(config) | {f"zero_optimization.{k}" for k in inner or {} if isinstance(inner, dict)}
+    for key in sorted(map(str, keys)):
+        if key in COMPUTED:
+            yield Problem(
+                f"deepspeed.config.{key}", f"is computed here; set {COMPUTED[key]} instead"
+            )

@@ -1,0 +1,227 @@
+"""Every setting of an experiment, section by section, with its default and its bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+
+from orchestrator.precision import resolve_precision
+from tasks.family import Data
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+"""An experiment's name: it names a folder too."""
+TASK_NAME = r"^[A-Za-z][A-Za-z0-9_-]*$"
+"""A task's name: it stands in metric names, keys of weights and dotted settings."""
+
+
+def _none(value: Any) -> Any:
+    """Read the word ``none`` as YAML's null."""
+    return None if value == "none" else value
+
+
+def _whole_or(word: str, least: int = 1) -> Callable[[Any], Any]:
+    """Accept a whole number or one word."""
+
+    def check(value: Any) -> Any:
+        if value == word or (type(value) is int and value >= least):
+            return value
+        raise ValueError(f"expected {word}, or a whole number of at least {least}")
+
+    return check
+
+
+NONE = BeforeValidator(_none)
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A group of settings: an unknown key is an error, ``1`` is not ``true`` and not a text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Encoder(Section):
+    """Who reads."""
+
+    model: str
+    """A hub id, a folder, ``tiny`` (seeded, built on the training texts) or ``minilm``."""
+    revision: Annotated[str | None, NONE] = None
+    """Commit or tag of a hub model."""
+
+
+class Optimizer(Section):
+    """One group of parameters' optimizer and schedule."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = Field(5e-5, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled for adamw, added to the gradient for adam and sgd."""
+    momentum: Share = 0.9
+    """For sgd."""
+    betas: Annotated[tuple[Share, Share], Field(strict=False)] = (0.9, 0.999)
+    """For adam and adamw."""
+    eps: float = Field(1e-8, gt=0)
+    """For adam and adamw."""
+    warmup: Share = 0.1
+    """Share of the steps over which the rate rises from 0."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """What the rate does after the warm-up; linear and cosine end at 0."""
+
+
+class HeadRegularization(Section):
+    """What keeps one head from learning its training rows by heart."""
+
+    head_dropout: Share = 0.1
+    label_smoothing: Share = 0.0
+
+
+class Regularization(HeadRegularization):
+    """The same for all heads, and for the encoder."""
+
+    dropout: Share = 0.1
+    """Of the encoder's hidden layers."""
+    attention_dropout: Share = 0.1
+    clip: float = Field(1.0, ge=0)
+    """Largest norm of the whole gradient; 0 does not clip."""
+
+
+class Task(Section):
+    """One learning problem. After parsing every part is whole: nothing is left to inherit."""
+
+    family: str
+    """A file of ``tasks/``, or ``package.module:Class``."""
+    data: SerializeAsAny[Data]
+    """Where the rows are and what their columns mean, in the family's own keys."""
+    loss: dict[str, Any]
+    """``name`` and the loss's options."""
+    weight: float = Field(1.0, gt=0)
+    """Factor of this task's loss in the sum that is minimised."""
+    optimizer: Optimizer = Optimizer()
+    """The head's: what is not set is taken from the experiment's, with ``HEAD_LR``."""
+    regularization: HeadRegularization = HeadRegularization()
+    """What is not set is taken from the experiment's."""
+
+
+HEAD_LR = 1e-3
+"""Learning rate of a head that sets none: it starts from nothing, the encoder does not."""
+
+
+class Mixture(Section):
+    """Which share of the examples each task supplies: one of three ways."""
+
+    temperature: Annotated[Positive | None, NONE] = None
+    """p ~ n^(1/T) for n training rows: 1 is proportional; default, with 2."""
+    shares: Annotated[dict[str, float] | None, NONE] = None
+    """Every task's share, sum 1."""
+    uniform: bool = False
+    """Equal shares."""
+    max_epochs: Annotated[Positive | None, NONE] = None
+    """Passes over its rows after which a task leaves and its share goes to the others."""
+
+
+class Batch(Section):
+    """Sizes in tokens, special tokens included."""
+
+    tokens: int = Field(4096, ge=1)
+    """Mean size of a global batch."""
+    micro_tokens: int = Field(4096, ge=1)
+    """Bound of one forward on one worker; a longer single row is one of its own."""
+
+
+class Train(Section):
+    """How long, how often looked at, how exact."""
+
+    steps: int = Field(600, ge=1)
+    seed: int = Field(0, ge=0)
+    evaluate_every: int = Field(100, ge=1)
+    """Steps between evaluations, each of which leaves a checkpoint."""
+    evaluate_rows: Annotated[int | Literal["all"], BeforeValidator(_whole_or("all"))] = "all"
+    """Validation rows to look at per task."""
+    patience: Annotated[Annotated[int, Field(ge=1)] | None, NONE] = None
+    """Evaluations without a better score after which training stops."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16: autocast over fp32 parameters; auto: where the hardware has it."""
+    retries: int = Field(2, ge=0)
+    """Times a lost worker is replaced."""
+
+
+class Scaling(Section):
+    """What the run asks of the cluster."""
+
+    workers: int = Field(2, ge=1)
+    threads: Annotated[int | Literal["auto"], BeforeValidator(_whole_or("auto"))] = "auto"
+    """Threads of each worker."""
+    cpus: int = Field(1, ge=1)
+    """Per worker."""
+    gpus: int = Field(0, ge=0, le=1)
+    """Per worker."""
+
+
+class DeepSpeed(Section):
+    """The engine."""
+
+    zero_stage: int = Field(2, ge=0, le=3)
+    config: dict[str, Any] = Field(default_factory=dict)
+    """DeepSpeed's own keys, except those that follow from the experiment."""
+
+
+class Tracking(Section):
+    """Where records go."""
+
+    uri: Annotated[str | None, NONE] = None
+    """An MLflow server; default is a SQLite file in the working folder."""
+    experiment: Annotated[str | None, NONE] = None
+    """Its name in MLflow; default is the experiment's name."""
+    log_model: bool = True
+
+
+class Storage(Section):
+    """Where run folders go."""
+
+    path: str = "runs"
+
+
+class Experiment(Section):
+    """One run as data. ``parse`` and ``load`` make it; no other way checks all of it."""
+
+    name: str = Field(pattern=NAME)
+    encoder: Encoder
+    tasks: dict[str, Task]
+    target: Annotated[str | None, NONE] = None
+    """The task that the run is about; the others are its helpers."""
+    score: Annotated[str | None, NONE] = None
+    """``task/metric`` that ranks checkpoints; default is the target's main score, else the mean."""
+    mixture: Mixture = Mixture()
+    optimizer: Optimizer = Optimizer()
+    """The encoder's."""
+    regularization: Regularization = Regularization()
+    stages: Literal["joint"] = "joint"
+    batch: Batch = Batch()
+    train: Train = Train()
+    scaling: Scaling = Scaling()
+    deepspeed: DeepSpeed = DeepSpeed()
+    tracking: Tracking = Tracking()
+    storage: Storage = Storage()
+
+    def task_optimizer(self, task: str) -> Optimizer:
+        """Give the optimizer of a task's head."""
+        return self.tasks[task].optimizer
+
+    def task_regularization(self, task: str) -> HeadRegularization:
+        """Give the regularization of a task's head."""
+        return self.tasks[task].regularization
+
+    def resolved(self) -> dict[str, Any]:
+        """Give all settings as plain data, defaults and ``precision: auto`` filled in."""
+        tree = self.model_dump(mode="json")
+        if self.train.precision == "auto":
+            tree["train"]["precision"] = resolve_precision(self.scaling.gpus)
+        return tree
+
+    def yaml(self) -> str:
+        """Give ``resolved`` as a YAML file."""
+        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True, width=100)
