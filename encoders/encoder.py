@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -77,11 +77,16 @@ class Encoder(nn.Module):
     def _read_padded(self, embedded: Tensor, types: Tensor, packing: Packing) -> Tensor:
         raise NotImplementedError
 
-    def save(self, folder: Path | str) -> None:
-        """Write network and tokenizer as a folder that plain ``transformers`` loads."""
+    def save(self, folder: Path | str, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write network and tokenizer as a folder that plain ``transformers`` loads.
+
+        ``weights`` (by this module's parameter names) stand in where parameters are sharded.
+        """
+        state = self.network.state_dict()
+        state |= {n.removeprefix("network."): w for n, w in (weights or {}).items()}
         self.network.set_attn_implementation(self._plain_attention)
         try:
-            self.network.save_pretrained(folder)
+            self.network.save_pretrained(folder, state_dict=state)
         finally:
             if self.packs:
                 self.network.set_attn_implementation(packed.NAME)

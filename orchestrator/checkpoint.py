@@ -1,0 +1,179 @@
+"""A checkpoint is a folder that explains itself: manifest, encoder, heads, and state for resuming."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from orchestrator.engine import Engine
+    from orchestrator.model import MultiTaskModel
+
+FOLDER = "checkpoints"
+MANIFEST = "manifest.json"
+HEADS = "heads.safetensors"
+OPTIMIZER = "state/optimizer.safetensors"
+RECORDED = ("torch", "transformers", "deepspeed", "ray", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: all that decides its future beside weights and optimizer state."""
+
+    step: int
+    """Steps taken."""
+    stage: int = 0
+    score: float | None = None
+    """On validation, if this checkpoint was evaluated."""
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Task to metric to value, on validation."""
+    best_step: int | None = None
+    best_score: float | None = None
+    waited: int = 0
+    """Evaluations since the best one."""
+    seconds: float = 0.0
+    """Spent in steps, over all attempts."""
+
+    @property
+    def is_best(self) -> bool:
+        return self.best_step == self.step
+
+
+def save(run: Path, engine: Engine, progress: Progress, fingerprint: str, rank: int) -> Path:
+    """Write a checkpoint; all ranks must call, rank 0 writes. A half-written one is never seen.
+
+    Weights and optimizer tensors are stored whole, by parameter name, in fp32: they resume a run
+    bit for bit, and on any number of ranks at any ZeRO stage.
+    """
+    final = run / FOLDER / f"step-{progress.step:06d}"
+    weights = dict(_copied(engine.weights(), rank))
+    state = dict(_copied(engine.state(), rank))
+    if rank:
+        return final
+    from safetensors.torch import save_file
+
+    partial = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "state").mkdir(parents=True)
+    model = engine.model
+    model.encoder.save(partial / "encoder", _under("encoder", weights))
+    heads = {name: value for name, value in weights.items() if not name.startswith("encoder.")}
+    save_file(heads, partial / HEADS)
+    save_file(state, partial / OPTIMIZER)
+    files = sorted(path for path in partial.rglob("*") if path.is_file())
+    manifest = {
+        **asdict(progress),
+        "fingerprint": fingerprint,
+        "tasks": sorted(model.families),
+        "versions": {name: version(name) for name in RECORDED},
+        "files": {str(path.relative_to(partial)): _digest(path) for path in files},
+    }
+    for path in files:
+        _sync(path)
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    _sync(partial / MANIFEST)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    _sync(final.parent)
+    return final
+
+
+def newest(run: Path) -> Path | None:
+    """Find the newest checkpoint whose manifest verifies; broken ones are passed over."""
+    folders = sorted((run / FOLDER).glob("step-*"), reverse=True)
+    return next((folder for folder in folders if verified(folder)), None)
+
+
+def best(run: Path) -> Path:
+    """Find the checkpoint with the best score of a run, or the newest where none was scored."""
+    last = newest(run)
+    if last is None:
+        raise LookupError(
+            f"{run} has no whole checkpoint; expected one under {run / FOLDER}. "
+            f"Train it first, or continue it with: tlmt train --resume {run}"
+        )
+    step = progress(last).best_step
+    return last if step is None else run / FOLDER / f"step-{step:06d}"
+
+
+def verified(folder: Path) -> bool:
+    """Say whether every file of a checkpoint is as it was written."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+        return all(_digest(folder / name) == digest for name, digest in files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """Read what a checkpoint says of itself."""
+    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+    return found
+
+
+def progress(folder: Path) -> Progress:
+    """Read where the run stood."""
+    found = manifest(folder)
+    return Progress(**{name: found[name] for name in Progress.__dataclass_fields__})
+
+
+def prune(run: Path, keep: set[int]) -> None:
+    """Remove all checkpoints but those of these steps, and what half-written ones left."""
+    for folder in (run / FOLDER).glob("step-*"):
+        if int(folder.name.removeprefix("step-")) not in keep:
+            shutil.rmtree(folder)
+    for partial in (run / FOLDER).glob(".step-*.tmp"):
+        shutil.rmtree(partial)
+
+
+def load_heads(model: MultiTaskModel, folder: Path) -> None:
+    """Copy the heads of a checkpoint into a model (its encoder is loaded from ``encoder/``)."""
+    import torch
+    from safetensors.torch import load_file
+
+    stored = load_file(folder / HEADS)
+    with torch.no_grad():
+        for name, task, parameter in model.named():
+            if task is not None:
+                parameter.copy_(stored[name])
+
+
+def load_state(folder: Path) -> dict[str, Tensor]:
+    """Read the optimizer tensors of a checkpoint; nothing in it can execute code."""
+    from safetensors.torch import load_file
+
+    return dict(load_file(folder / OPTIMIZER))
+
+
+def _copied(tensors: Any, rank: int) -> Any:
+    """Walk through tensors on every rank (gathering them is collective); keep them on rank 0."""
+    for name, tensor in tensors:
+        if rank == 0:
+            yield name, tensor.detach().cpu().contiguous().clone()
+
+
+def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {n.removeprefix(start): w for n, w in weights.items() if n.startswith(start)}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

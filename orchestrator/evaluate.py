@@ -1,0 +1,172 @@
+"""Scores of every task on a split, computed by all ranks together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from orchestrator import keyed
+from orchestrator.batch import Batch, collate
+from orchestrator.model import MultiTaskModel
+
+
+class Examples(Protocol):
+    """One tokenised split of one task (see ``tokens.Split``)."""
+
+    lengths: Any
+    terms: Any
+
+    def __len__(self) -> int: ...
+    def example(self, index: int) -> Mapping[str, Any]: ...
+    def gold(self, index: int) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of how many processes this is."""
+
+    rank: int = 0
+    ranks: int = 1
+
+
+@dataclass
+class Evaluation:
+    """What came out: the same on every rank, but for ``confusions``, which rank 0 alone has."""
+
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Task to metric to value; ``loss`` among them, in units."""
+    confusions: dict[str, Any] = field(default_factory=dict)
+    """Task to labels and counts, where the family has them."""
+
+
+def evaluate(
+    model: MultiTaskModel,
+    data: Mapping[str, Examples],
+    micro_tokens: int,
+    world: Ranks,
+    rows: int | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Score ``data`` (task to examples), or the first ``rows`` of each in a seeded order.
+
+    Draws no random numbers and leaves the model in the mode it was in. All ranks must call.
+    """
+    chosen = _chosen(data, rows, seed)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    tasks = sorted(model.families)
+    sums = torch.zeros(2, len(tasks), dtype=torch.float64)
+    found: list[tuple[str, int, Any]] = []
+    with torch.no_grad():
+        for picked, batch in _batches(model, data, chosen, micro_tokens, world):
+            batch = batch.to(device)
+            outputs = model(batch)
+            if not batch.weight:
+                continue
+            losses = model.loss_sums(outputs, batch)
+            sums[0] += torch.tensor([float(losses[task]) for task in tasks], dtype=torch.float64)
+            for place, task in enumerate(tasks):
+                own = [index for name, index in picked if name == task]
+                sums[1, place] += sum(int(data[task].terms[index]) for index in own)
+                if own:
+                    predictions = model.families[task].decode(outputs[task], batch.rows[task])
+                    found += [(task, i, p) for i, p in zip(own, predictions, strict=True)]
+    model.train(was_training)
+    return _together(model, data, found, sums, tasks, world)
+
+
+def main_score(
+    scores: Mapping[str, Mapping[str, float]],
+    mains: Mapping[str, str],
+    score: str | None,
+    target: str | None,
+) -> float:
+    """Give the number that ranks checkpoints: ``score``, the target's main one, or the mean."""
+    if score is not None:
+        task, _, metric = score.rpartition("/")
+        return scores[task][metric]
+    if target is not None:
+        return scores[target][mains[target]]
+    return float(np.mean([scores[task][main] for task, main in sorted(mains.items())]))
+
+
+def _chosen(data: Mapping[str, Examples], rows: int | None, seed: int) -> list[tuple[str, int]]:
+    chosen = []
+    for task in sorted(data):
+        size = len(data[task])
+        count = size if rows is None else min(rows, size)
+        order = keyed.permuted(np.arange(count), size, seed, "evaluate", task)
+        chosen += [(task, int(i)) for i in (order if count < size else range(size))]
+    return chosen
+
+
+def _batches(
+    model: MultiTaskModel,
+    data: Mapping[str, Examples],
+    chosen: Sequence[tuple[str, int]],
+    micro_tokens: int,
+    world: Ranks,
+) -> Iterator[tuple[list[tuple[str, int]], Batch]]:
+    """Pack rows of all tasks, longest first; every rank gets equally many batches."""
+    packs: list[list[tuple[str, int]]] = [[]]
+    filled = 0
+    for task, index in sorted(chosen, key=lambda c: (-int(data[c[0]].lengths[c[1]]), c)):
+        length = int(data[task].lengths[index])
+        if packs[-1] and filled + length > micro_tokens:
+            packs.append([])
+            filled = 0
+        packs[-1].append((task, index))
+        filled += length
+    while len(packs) % world.ranks:
+        packs.append([])
+    for pack in packs[world.rank :: world.ranks]:
+        rows: dict[str, list[Any]] = {}
+        for task, index in sorted(pack or packs[0][:1]):
+            rows.setdefault(task, []).append(data[task].example(index))
+        batch = collate(rows, model.families, model.encoder.summary, 1.0 if pack else 0.0)
+        yield sorted(pack), batch
+
+
+def _together(
+    model: MultiTaskModel,
+    data: Mapping[str, Examples],
+    found: list[tuple[str, int, Any]],
+    sums: torch.Tensor,
+    tasks: Sequence[str],
+    world: Ranks,
+) -> Evaluation:
+    """Bring predictions to rank 0, score them there, and tell every rank."""
+    parts: list[Any] = [found]
+    if world.ranks > 1:
+        device = next(model.parameters()).device
+        summed = sums.to(device)
+        dist.all_reduce(summed)
+        sums = summed.cpu()
+        parts = [None] * world.ranks
+        dist.gather_object(found, parts if world.rank == 0 else None)
+    evaluation = Evaluation()
+    if world.rank == 0:
+        every = sorted((item for part in parts for item in part), key=lambda item: item[:2])
+        for place, task in enumerate(tasks):
+            own = [(index, prediction) for name, index, prediction in every if name == task]
+            if not own:
+                continue
+            predictions = [prediction for _, prediction in own]
+            golds = [data[task].gold(index) for index, _ in own]
+            scores = model.families[task].score(predictions, golds)
+            loss = float(sums[0, place] / sums[1, place].clamp(min=1))
+            evaluation.scores[task] = {**scores, "loss": loss}
+            confusion = model.families[task].confusion(predictions, golds)
+            if confusion is not None:
+                evaluation.confusions[task] = confusion
+    if world.ranks > 1:
+        told: list[Any] = [evaluation.scores]
+        dist.broadcast_object_list(told, src=0)
+        evaluation.scores = told[0]
+    return evaluation
