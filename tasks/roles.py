@@ -1,0 +1,304 @@
+"""Roles: who did what to whom; semantic role labelling in the manner of PropBank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tasks import labels, words
+from tasks.arguments import as_set, frame, read_arguments
+from tasks.family import (
+    IGNORED,
+    CrossEntropy,
+    Data,
+    Encoded,
+    Family,
+    Fault,
+    Head,
+    Row,
+    Rows,
+    Text,
+)
+
+REACH = 16
+"""Distances to the predicate beyond this many words look alike."""
+
+PREDICATES, FIRST = "predicates", "first"
+"""What ``gather`` adds: all predicates of the sentence, and whether this row is its first."""
+
+
+class RolesData(Data):
+    """Where the words, the predicate and its roles stand, and where the predicate is shown."""
+
+    tokens: str = "tokens"
+    predicate: str = "predicate"
+    """The index of the predicate among the words."""
+    tags: str = "tags"
+    """B-/I-/O tags of this predicate's roles."""
+    mark: Literal["input", "head"] = "input"
+    """``input`` adds a learnt vector to the predicate's embedding; ``head`` tells only the head."""
+
+
+class Layout(NamedTuple):
+    """Which words of a batch ask for roles, and which whether they are predicates."""
+
+    roles: Tensor
+    """``[words]``: belongs to a sequence with a predicate."""
+    finding: Tensor
+    """``[words]``: belongs to a sequence in which predicates are looked for."""
+    token: Tensor
+    """``[role words]``: the first token of the sequence's predicate."""
+    distance: Tensor
+    """``[role words]``: words behind the predicate, from -REACH to REACH, plus REACH."""
+
+
+class RolesHead(Head):
+    """Two layers on a word, its predicate and their distance; one layer that finds predicates.
+
+    Adding three projections is one dense layer on their concatenation (Shi and Lin 2019,
+    arXiv:1904.05255, who concatenate word and predicate), computed once a predicate.
+    """
+
+    def __init__(self, width: int, classes: int, dropout: float, marked: bool) -> None:
+        super().__init__()
+        self.marked = marked
+        if marked:
+            self.mark = nn.Embedding(1, width)
+            nn.init.normal_(self.mark.weight, std=0.02)
+        self.dropout = nn.Dropout(dropout)
+        self.word = nn.Linear(width, width)
+        self.predicate = nn.Linear(width, width, bias=False)
+        self.distance = nn.Embedding(2 * REACH + 1, width)
+        nn.init.normal_(self.distance.weight, std=0.02)
+        self.out = nn.Linear(width, classes)
+        self.find = nn.Linear(width, 2)
+
+    def inputs(self, rows: Rows) -> tuple[Tensor, Tensor] | None:
+        """Mark the first token of each predicate."""
+        if not self.marked:
+            return None
+        at = rows.columns["predicate"]
+        first = rows.word_counts.cumsum(0) - rows.word_counts
+        shown = at >= 0
+        positions = rows.words[(first + at)[shown]]
+        return positions, self.mark(torch.zeros_like(positions))
+
+    def forward(self, hidden: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Give role logits ``[role words, labels]`` and predicate logits ``[finding words, 2]``."""
+        plan = layout(rows, self.marked)
+        states = hidden[rows.words]
+        state = self.word(self.dropout(states[plan.roles]))
+        state = state + self.predicate(self.dropout(hidden[plan.token]))
+        state = functional.gelu(state + self.distance(plan.distance))
+        found = self.find(self.dropout(states[plan.finding]))
+        return self.out(self.dropout(state)), found
+
+
+def layout(rows: Rows, marked: bool) -> Layout:
+    """Read off the columns what each word asks for."""
+    counts, at = rows.word_counts, rows.columns["predicate"]
+    first = counts.cumsum(0) - counts
+    sequence = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    roles = (at >= 0)[sequence]
+    finding = ~roles if marked else torch.ones_like(roles)
+    own = sequence[roles]
+    place = torch.arange(len(sequence), device=counts.device)[roles] - first[own]
+    distance = (place - at[own]).clamp(-REACH, REACH) + REACH
+    return Layout(roles, finding, rows.words[first[own] + at[own]], distance)
+
+
+class Roles(Family[RolesData]):
+    """The roles of one predicate a row, and the predicates of each sentence.
+
+    Predictions: ``{"arguments": [[label, [[start, end], ...]], ...], "predicates": [index, ...]}``
+    in words, ends exclusive; predicates are null unless the sentence is read for them. With
+    ``mark: input`` the first row of a sentence brings a second, unmarked sequence for that.
+    """
+
+    Data = RolesData
+    losses = {"cross_entropy": CrossEntropy}  # noqa: RUF012 (a constant of the class)
+    columns = {  # noqa: RUF012 (a constant of the class)
+        "predicate": torch.int64,  # a sequence: the index of its predicate, or -1
+        "roles": torch.int64,  # a word
+        "predicates": torch.int64,  # a word: 1 for a predicate, else 0
+    }
+    main = "f1"
+
+    def __init__(
+        self,
+        data: RolesData,
+        fitted: Mapping[str, Any],
+        loss: Mapping[str, Any] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(data, fitted, loss, label_smoothing)
+        self.labels: list[str] = list(fitted["labels"])
+        self.places = {label: index for index, label in enumerate(self.labels)}
+        self.marked = data.mark == "input"
+
+    @classmethod
+    def fit(cls, data: RolesData, rows: Iterable[Row]) -> dict[str, Any]:
+        """Collect the label set of the training rows, unless it was given; both completed."""
+        found = data.labels or labels.tags_in(rows, data.tags)
+        scheme = [label for label in found if label == labels.OUTSIDE or labels.is_bio([label])]
+        if data.labels and (wrong := set(data.labels) - set(scheme)):
+            raise ValueError(f"labels holds {min(wrong)!r}; expected O, B-X or I-X.")
+        if not labels.is_bio(scheme):
+            raise ValueError(
+                f"column {data.tags!r} of the training rows holds no B-X tag; expected B-/I-/O."
+            )
+        return {"labels": labels.closed(scheme)}
+
+    @classmethod
+    def column_names(cls, data: RolesData) -> list[str]:
+        """Name the columns in use."""
+        return [data.tokens, data.predicate, data.tags]
+
+    @classmethod
+    def gather(cls, data: RolesData, rows: list[Row]) -> list[Row]:
+        """Tell each row all predicates among the rows with its words, and mark the first row."""
+        sentences = [tuple(row[data.tokens]) for row in rows]
+        predicates: dict[tuple[str, ...], set[int]] = {}
+        firsts = []
+        for sentence, row in zip(sentences, rows, strict=True):
+            firsts.append(sentence not in predicates)
+            predicates.setdefault(sentence, set()).add(int(row[data.predicate]))
+        return [
+            {**row, PREDICATES: sorted(predicates[sentence]), FIRST: first}
+            for row, sentence, first in zip(rows, sentences, firsts, strict=True)
+        ]
+
+    def fault(self, row: Row, training: bool) -> Fault | None:
+        """Say what is wrong with a row. The predicate's own tag may be anything."""
+        tokens, at = row.get(self.data.tokens), row.get(self.data.predicate)
+        if fault := words.words_fault(self.data.tokens, tokens):
+            return fault
+        size = len(tokens or ())
+        if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at < size:
+            return Fault(self.data.predicate, at, f"the index of a word, from 0 to {size - 1}")
+        known = self.places if training else None
+        return labels.tag_fault(self.data.tags, row.get(self.data.tags), size, True, known)
+
+    def texts(self, row: Row) -> list[Text]:
+        """Give the words for the predicate's roles, and once a sentence for its predicates."""
+        tokens = list(row[self.data.tokens])
+        alone = row.get(self.data.predicate) is None
+        return [tokens, tokens] if self.marked and row.get(FIRST) and not alone else [tokens]
+
+    def encode(self, row: Row, encoded: Sequence[Encoded]) -> dict[str, list[int] | list[float]]:
+        """Number the tags; a predicate that was cut off leaves its sequence without roles."""
+        at, tags = row.get(self.data.predicate), row.get(self.data.tags)
+        places: list[int] = []
+        roles: list[int] = []
+        predicates: list[int] = []
+        for number, sequence in enumerate(encoded):
+            size = len(sequence.words)
+            if number == 0 and at is not None and at < size:
+                places.append(at)
+                roles += [labels.index(tag, self.places) for tag in (tags or [None] * size)[:size]]
+            else:
+                places.append(-1)
+                roles += [IGNORED] * size
+            if number == len(encoded) - 1 and row.get(FIRST):
+                predicates += [int(word in row[PREDICATES]) for word in range(size)]
+            else:
+                predicates += [IGNORED] * size
+        return {"predicate": places, "roles": roles, "predicates": predicates}
+
+    def terms(self, row: Row, columns: Mapping[str, Sequence[Any]]) -> int:
+        """Count the words with a known role, and those that may be predicates."""
+        both = (*columns["roles"], *columns["predicates"])
+        return sum(int(label != IGNORED) for label in both)
+
+    def gold(self, row: Row) -> dict[str, Any]:
+        """Give the true arguments, and the sentence's predicates with its first row."""
+        tags = [labels.name(tag) or labels.OUTSIDE for tag in row[self.data.tags]]
+        predicates = list(row[PREDICATES]) if row.get(FIRST) else None
+        return {"arguments": read_arguments(tags), "predicates": predicates}
+
+    def head(self, width: int, dropout: float) -> RolesHead:
+        """Build the layers."""
+        return RolesHead(width, len(self.labels), dropout, self.marked)
+
+    def loss(self, output: tuple[Tensor, Tensor], rows: Rows) -> Tensor:
+        """Sum both cross entropies, in units of log(labels) and log 2."""
+        plan = layout(rows, self.marked)
+        roles, found = output
+        true = rows.columns["predicates"][plan.finding]
+        return labels.cross_entropy(
+            roles, rows.columns["roles"][plan.roles], self.label_smoothing
+        ) + labels.cross_entropy(found, true, self.label_smoothing)
+
+    def decode(self, output: tuple[Tensor, Tensor], rows: Rows) -> list[dict[str, Any]]:
+        """Read arguments off the likeliest legal tags, and list the words taken for predicates."""
+        asked = rows.columns["predicate"] >= 0
+        counts = rows.word_counts
+        finding = ~asked if self.marked else torch.ones_like(asked)
+        best = labels.best_legal(output[0].float(), counts[asked], self.labels)
+        read, look = iter(best.tolist()), iter(output[1].argmax(1).tolist())
+        predictions = []
+        sequences = zip(asked.tolist(), finding.tolist(), counts.tolist(), strict=True)
+        for several in rows.sequences.tolist():
+            prediction: dict[str, Any] = {"arguments": [], "predicates": None}
+            for _ in range(several):
+                with_roles, with_predicates, size = next(sequences)
+                if with_roles:
+                    names = [self.labels[next(read)] for _ in range(size)]
+                    prediction["arguments"] = read_arguments(names)
+                if with_predicates:
+                    prediction["predicates"] = [w for w in range(size) if next(look)]
+            predictions.append(prediction)
+        return predictions
+
+    def score(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> dict[str, float]:
+        """Give micro precision, recall and F1 of arguments, and F1 of predicates.
+
+        An argument counts if its label and all its pieces are right.
+        """
+        pairs = list(zip(predictions, golds, strict=True))
+        both = [(as_set(p["arguments"]), as_set(g["arguments"])) for p, g in pairs]
+        precision, recall, f1 = labels.micro(both)
+        looked = [(p, g) for p, g in pairs if g["predicates"] is not None]
+        found = [(set(p["predicates"] or ()), set(g["predicates"])) for p, g in looked]
+        return {
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "predicate_f1": labels.micro(found)[2],
+        }
+
+    def ask(self, record: Row) -> Row | None:
+        """Split ``text`` into words; ``predicate``, if given, is asked for alone.
+
+        It is the index of a word, its characters ``[start, end]``, or the word itself (its first
+        occurrence). Raises ``ValueError`` for one that is not in the text.
+        """
+        row = words.row(record, self.data.tokens)
+        if row is not None and record.get("predicate") is not None:
+            tokens, offsets = row[self.data.tokens], row[words.OFFSETS]
+            row[self.data.predicate] = words.place(
+                "predicate", record["predicate"], tokens, offsets
+            )
+        return row
+
+    def ask_again(self, row: Row, prediction: dict[str, Any]) -> list[Row]:
+        """Give a row for each predicate found, unless one was asked for."""
+        if row.get(self.data.predicate) is not None:
+            return []
+        return [{**row, self.data.predicate: place} for place in prediction["predicates"] or ()]
+
+    def answer(
+        self, row: Row, prediction: dict[str, Any], again: Sequence[tuple[Row, Any]]
+    ) -> list[dict[str, Any]]:
+        """List the predicates with their arguments."""
+        asked = row.get(self.data.predicate) is not None
+        return [
+            frame(one[words.TEXT], one[words.OFFSETS], one[self.data.predicate], found["arguments"])
+            for one, found in ([(row, prediction)] if asked else again)
+        ]
