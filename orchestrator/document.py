@@ -110,7 +110,7 @@ def changes(arguments: Iterable[str]) -> tuple[dict[str, Any], list[Problem]]:
         try:
             found[key] = value(text)
         except yaml.YAMLError as error:
-            problems.append(Problem(key, f"is {shown(text)}; {_syntax(error)}"))
+            problems.append(Problem("", f"{argument!r} is not a change; {_syntax(error)}"))
     return found, problems
 
 

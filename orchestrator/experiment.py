@@ -129,6 +129,7 @@ def _learnt(
         return None, None
     data, wrong = shape(family.Data, written.get("data", {}), f"{place}.data")
     found += wrong
+    assert data is None or isinstance(data, Data), f"{name}.Data must extend tasks.family.Data"
     return data, _loss(written.get("loss"), family, f"{place}.loss", found)
 
 
