@@ -1,0 +1,95 @@
+"""What a run's folder tells, as plain data: settings, data sets, events and scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from orchestrator import document, journal
+
+
+@dataclass(frozen=True)
+class DataSplit:
+    """One split of one task's data, as it was read."""
+
+    task: str
+    split: str
+    source: str
+    """The path or id in the experiment."""
+    digest: str
+    """sha256 of the content of the columns used."""
+    rows: int
+    truncated: int
+    set_aside: int
+
+
+class Summary:
+    """Reads a run's folder, whole or still growing; what is not there yet is empty."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raise ``ExperimentError`` if the folder has no readable ``experiment.yaml``."""
+        self.folder = folder
+        self.experiment, _, _ = document.read(folder / "experiment.yaml")
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self.folder.resolve().name
+
+    @cached_property
+    def prepared(self) -> dict[str, Any]:
+        """What became of the data (see ``prepare.py``)."""
+        return self._json("prepared.json")
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """The scores and speeds of a finished run."""
+        return self._json("results.json")
+
+    @cached_property
+    def records(self) -> list[journal.Record]:
+        """The valid records of the journal."""
+        return journal.read(self.folder)
+
+    @cached_property
+    def series(self) -> dict[str, list[tuple[int, float]]]:
+        """Each metric's (step, value) in order."""
+        return journal.series(self.records)
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        content: dict[str, Any] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        )
+        return content
+
+    def data(self) -> Iterator[DataSplit]:
+        """Give every split of every task."""
+        for task, found in sorted(self.prepared.get("tasks", {}).items()):
+            for split, rows in found["rows"].items():
+                yield DataSplit(
+                    task,
+                    split,
+                    str(self.experiment["tasks"][task]["data"]["path"]),
+                    found["digests"].get(split, ""),
+                    rows,
+                    found["truncated"].get(split, 0),
+                    found["set_aside"].get(split, 0),
+                )
+
+    def settings(self) -> Iterator[tuple[str, str]]:
+        """Give every setting of the resolved experiment as a dotted key and a short text."""
+        return flattened(self.experiment)
+
+
+def flattened(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Give the leaves of nested settings as dotted keys and texts, as YAML writes them."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flattened(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value if isinstance(value, str) else json.dumps(value)
