@@ -1,0 +1,210 @@
+"""Rows into tokens: once per content, by all cores, into the Arrow files of a shared cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from filelock import FileLock
+
+from orchestrator.tokens import OWN, PACKING, Counts, whole
+from tasks.family import Family, Row
+
+if TYPE_CHECKING:
+    from encoders.tokenizer import Reader
+
+TOKENS = 1
+"""Version of what this file writes; a new one makes every cache anew."""
+
+ELSEWHERE = {"path", "revision", "config", "limit", "group", "max_bad_rows"}
+"""Keys of ``data`` that say which rows there are: the digest of the rows stands for them."""
+
+CHUNK_ROWS = 1024
+"""Rows tokenised in one go."""
+BATCH_ROWS, BATCH_TOKENS = 1 << 16, 1 << 22
+"""Bounds of one record batch of a file, and so of the memory that writing takes."""
+POOL_ROWS = 30_000
+"""Rows from which starting processes (some seconds each) pays."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How to tokenise the rows of one split; it travels to other processes."""
+
+    family: Family[Any]
+    reader: Reader
+    gold: bool
+    """Whether to keep the true answers, for scoring."""
+
+    def schema(self) -> pa.Schema:
+        """Give the columns of the file."""
+        fields: list[tuple[str, pa.DataType]] = [(name, pa.list_(pa.int32())) for name in PACKING]
+        fields += [("terms", pa.int32()), ("length", pa.int32())]
+        for name, dtype in self.family.columns.items():
+            kind = pa.float32() if dtype.is_floating_point else pa.int32()
+            fields.append((OWN + name, pa.list_(kind)))
+        return pa.schema(fields + ([("gold", pa.string())] if self.gold else []))
+
+    def name(self, split: str, digest: str) -> str:
+        """Hash all that decides the content of the file of a split with this content digest."""
+        family = type(self.family)
+        data = self.family.data.model_dump(mode="json", exclude=ELSEWHERE)
+        own = [kind for kind in family.__mro__ if issubclass(kind, Family)]
+        parts = {
+            "version": TOKENS,
+            "split": split,
+            "rows": digest,
+            "family": f"{family.__module__}:{family.__qualname__}",
+            "code": [_source_digest(kind) for kind in own],
+            "data": data,
+            "fitted": self.family.fitted,
+            "reader": self.reader.digest(),
+            "gold": self.gold,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def encode(self, rows: list[Row]) -> tuple[pa.RecordBatch, int]:
+        """Tokenise some rows: their record batch, and how many were truncated."""
+        texts = [self.family.texts(row) for row in rows]
+        flat = iter(self.reader([t for own in texts for t in own], self.family.data.max_length))
+        schema, truncated = self.schema(), 0
+        columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+        for row, own in zip(rows, texts, strict=True):
+            encoded = [next(flat) for _ in own]
+            truncated += any(one.truncated for one in encoded)
+            lengths = [len(one.input_ids) for one in encoded]
+            starts = [sum(lengths[:place]) for place in range(len(lengths))]
+            columns["input_ids"].append([token for one in encoded for token in one.input_ids])
+            columns["sequences"].append(lengths)
+            columns["second"].append([one.second for one in encoded])
+            words = [s + w for s, one in zip(starts, encoded, strict=True) for w in one.words]
+            columns["words"].append(words)
+            columns["word_counts"].append([len(one.words) for one in encoded])
+            family_columns = self.family.encode(row, encoded)
+            for name in self.family.columns:
+                columns[OWN + name].append(family_columns[name])
+            columns["terms"].append(self.family.terms(row, family_columns))
+            columns["length"].append(sum(lengths))
+            if self.gold:
+                columns["gold"].append(json.dumps(self.family.gold(row), ensure_ascii=False))
+        arrays = [pa.array(columns[field.name], field.type) for field in schema]
+        return pa.record_batch(arrays, schema=schema), truncated
+
+
+def _source_digest(kind: type) -> str:
+    """Hash the file of a class, so that a changed family finds no tokens of its former self."""
+    file = getattr(sys.modules[kind.__module__], "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+
+
+def tokenise(
+    work: Work, split: str, rows: pa.Table, digest: str, cache: Path, processes: int | None = None
+) -> Path:
+    """Give the file of tokens of a split, making it unless the cache has it.
+
+    Several processes may ask at once: one works, the others wait. ``digest`` stands for the
+    content of ``rows``; ``processes`` defaults to one a core where there are many rows.
+    """
+    root = cache / "tokens"
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / work.name(split, digest)
+    file = folder / f"{split}.arrow"
+    with FileLock(f"{folder}.lock"):
+        if not whole(file):
+            shutil.rmtree(folder, ignore_errors=True)
+            made = root / f".{folder.name}.tmp"
+            shutil.rmtree(made, ignore_errors=True)  # left by a process that was killed
+            made.mkdir()
+            counts = _write(work, rows, made / file.name, processes)
+            meta = asdict(counts) | {"bytes": (made / file.name).stat().st_size}
+            (made / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+            os.replace(made, folder)
+    return file
+
+
+def _write(work: Work, rows: pa.Table, path: Path, processes: int | None) -> Counts:
+    """Write record batches in the order of the rows, holding one at a time."""
+    totals = {"rows": 0, "tokens": 0, "terms": 0, "truncated": 0, "longest": 0}
+    held: list[pa.RecordBatch] = []
+    schema = work.schema()
+
+    def flush() -> None:
+        if held:
+            for batch in pa.Table.from_batches(held, schema).combine_chunks().to_batches():
+                file.write_batch(batch)
+            held.clear()
+
+    with path.open("wb") as raw:
+        with pa.ipc.new_file(raw, schema) as file:
+            size = 0
+            for batch, truncated in _encoded(work, rows, processes):
+                lengths = batch.column("length").to_numpy()
+                totals["rows"] += len(lengths)
+                totals["tokens"] += int(lengths.sum())
+                totals["terms"] += int(batch.column("terms").to_numpy().sum())
+                totals["truncated"] += truncated
+                totals["longest"] = max(totals["longest"], int(lengths.max(initial=0)))
+                held.append(batch)
+                size += int(lengths.sum())
+                if sum(map(len, held)) >= BATCH_ROWS or size >= BATCH_TOKENS:
+                    flush()
+                    size = 0
+            flush()
+        raw.flush()
+        os.fsync(raw.fileno())
+    return Counts(**totals)
+
+
+def _chunks(rows: pa.Table) -> Iterator[list[Row]]:
+    for batch in rows.to_batches(max_chunksize=CHUNK_ROWS):
+        yield batch.to_pylist()
+
+
+def _encoded(
+    work: Work, rows: pa.Table, processes: int | None
+) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Tokenise chunk by chunk, in this process or, for many rows, in one a core."""
+    if processes is None:
+        processes = len(os.sched_getaffinity(0)) if rows.num_rows >= POOL_ROWS else 1
+    if processes == 1:
+        yield from map(work.encode, _chunks(rows))
+        return
+    # Spawned, not forked: the parent may have threads, of torch or of Ray.
+    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (work,)) as pool:
+        yield from _in_order(pool, _chunks(rows), ahead=3 * processes)
+
+
+def _in_order(
+    pool: ProcessPoolExecutor, chunks: Iterable[list[Row]], ahead: int
+) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Keep a few chunks under way, not all: memory stays bounded."""
+    waiting: deque[Future[tuple[pa.RecordBatch, int]]] = deque()
+    for chunk in chunks:
+        waiting.append(pool.submit(_encode_there, chunk))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+_THERE: list[Work] = []
+"""The work of this process, when it is one of the pool."""
+
+
+def _begin(work: Work) -> None:
+    _THERE[:] = [work]
+
+
+def _encode_there(rows: list[Row]) -> tuple[pa.RecordBatch, int]:
+    return _THERE[0].encode(rows)

@@ -1,0 +1,113 @@
+"""Tokenised rows, read by index through a memory map of the Arrow file that holds them."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+OWN = "c_"
+"""Prefix of a family's own columns."""
+PACKING = ("input_ids", "sequences", "second", "words", "word_counts")
+"""Lists that every example has; see ``Split.example``."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a file of tokens holds."""
+
+    rows: int
+    tokens: int
+    terms: int
+    """Terms of the loss sum over all rows."""
+    truncated: int
+    """Rows with a text that was cut to the greatest length."""
+    longest: int
+    """Tokens of the longest row."""
+
+
+def whole(file: Path) -> bool:
+    """Say whether a file is there and as long as it was when it was finished."""
+    try:
+        meta = json.loads((file.parent / "meta.json").read_text(encoding="utf-8"))
+        return bool(meta["bytes"] == file.stat().st_size)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+class Split:
+    """A file of tokens, open for reading by index; its pages belong to the system, not to us."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Raises ``LookupError`` when the file is not there whole."""
+        self.path = Path(path)
+        self.name = self.path.stem
+        if not whole(self.path):
+            raise LookupError(
+                f"{self.path} is missing or cut short; expected tokens that `prepare` made."
+                " Start the run from its experiment again, which makes them anew."
+            )
+        meta = json.loads((self.path.parent / "meta.json").read_text(encoding="utf-8"))
+        self.counts = Counts(**{key: meta[key] for key in Counts.__dataclass_fields__})
+        file = pa.ipc.open_file(pa.memory_map(str(self.path)))
+        self._batches = [file.get_batch(place) for place in range(file.num_record_batches)]
+        self._lists = [name for name in file.schema.names if name in PACKING or name[:2] == OWN]
+        sizes = [batch.num_rows for batch in self._batches]
+        self._starts = np.cumsum([0, *sizes]).tolist()
+        self._views: list[list[tuple[str, NDArray[Any], NDArray[Any]]] | None] = [None] * len(sizes)
+
+    def __reduce__(self) -> tuple[type[Split], tuple[Path]]:
+        """Travel as a path: the other process maps the file itself."""
+        return Split, (self.path,)
+
+    def __len__(self) -> int:
+        return self.counts.rows
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """``[rows]``: tokens of each example."""
+        return self._flat("length")
+
+    @cached_property
+    def terms(self) -> NDArray[np.int32]:
+        """``[rows]``: terms of each example's loss sum."""
+        return self._flat("terms")
+
+    def _flat(self, column: str) -> NDArray[np.int32]:
+        parts = [batch.column(column).to_numpy() for batch in self._batches]
+        if len(parts) == 1:
+            return cast(NDArray[np.int32], parts[0])
+        return np.concatenate([np.empty(0, np.int32), *parts])
+
+    def example(self, index: int) -> dict[str, NDArray[Any]]:
+        """Give the lists of one example, as views into the file.
+
+        ``input_ids [tokens]`` of all its sequences; ``sequences`` and ``second [sequences]``;
+        ``words [words]``, first tokens counted from the example's first; ``word_counts
+        [sequences]``; and the family's columns under ``OWN``.
+        """
+        batch, row = self._find(index)
+        views = self._views[batch]
+        if views is None:
+            columns = [(name, self._batches[batch].column(name)) for name in self._lists]
+            views = [(n, c.values.to_numpy(), c.offsets.to_numpy()) for n, c in columns]
+            self._views[batch] = views
+        return {name: values[ends[row] : ends[row + 1]] for name, values, ends in views}
+
+    def gold(self, index: int) -> Any:
+        """Give the true answer of one example; only validation and test have it."""
+        batch, row = self._find(index)
+        return json.loads(self._batches[batch].column("gold")[row].as_py())
+
+    def _find(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.path} has {len(self)} examples; there is no example {index}")
+        batch = bisect_right(self._starts, index) - 1
+        return batch, index - self._starts[batch]
