@@ -6,33 +6,49 @@ import copy
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
 from orchestrator.problems import ExperimentError, Problem, nearest, shown
 
+PLAIN = {
+    "bool": (re.compile("(true|True|TRUE|false|False|FALSE)$"), "tTfF"),
+    "int": (re.compile(r"[-+]?(0|[1-9]\d*)$"), "-+0123456789"),
+    "float": (
+        re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|[-+]?\.inf$|\.nan$"),
+        "-+.0123456789",
+    ),
+}
+"""What is not a text though it has no quotes, after YAML 1.2: ``5e-5`` is a number, ``yes`` and
+``2020-01-01`` are texts."""
+
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML with the numbers and booleans of YAML 1.2: ``5e-5`` is a number, ``yes`` a word."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [(tag, found) for tag, found in resolvers if not tag.endswith((":bool", ":float"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    """Safe YAML that reads unquoted words after ``PLAIN``, and ``null`` and ``~``."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), list("tf"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|[-+]?\.inf$|\.nan$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML with quotes around texts that YAML 1.1 or 1.2 would take for something else."""
 
 
-def value(text: str) -> Any:
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, found) for tag, found in resolvers if tag.endswith((":null", ":merge"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, (_pattern, _first) in PLAIN.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, list(_first))
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, list(_first))
+
+
+def text(tree: Mapping[str, Any]) -> str:
+    """Write plain data so that ``read`` gives it back."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def value(written: str) -> Any:
     """Read one YAML value, as it stands after ``=`` on the command line."""
-    return yaml.load(text, Loader=_Loader)
+    return yaml.load(written, Loader=_Loader)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, str], list[Problem]]:
@@ -41,14 +57,14 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str], list[Problem]]:
     Raises ``ExperimentError`` for a file that is not there or is not YAML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        written = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ExperimentError([Problem("", _absent(path))], str(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ExperimentError(
             [Problem("", f"the file cannot be read: {error}")], str(path)
         ) from error
-    loader = _Loader(text)
+    loader = _Loader(written)
     marks: dict[str, str] = {}
     twice: list[Problem] = []
     try:
@@ -103,12 +119,12 @@ def changes(arguments: Iterable[str]) -> tuple[dict[str, Any], list[Problem]]:
     found: dict[str, Any] = {}
     problems: list[Problem] = []
     for argument in arguments:
-        key, equals, text = argument.partition("=")
+        key, equals, written = argument.partition("=")
         if not equals or not key:
             problems.append(Problem("", f"{argument!r} is not a change; expected key=value"))
             continue
         try:
-            found[key] = value(text)
+            found[key] = value(written)
         except yaml.YAMLError as error:
             problems.append(Problem("", f"{argument!r} is not a change; {_syntax(error)}"))
     return found, problems

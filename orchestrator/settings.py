@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
+from orchestrator.document import text
 from orchestrator.precision import resolve_precision
 from tasks.family import Data
 
@@ -224,4 +224,4 @@ class Experiment(Section):
 
     def yaml(self) -> str:
         """Give ``resolved`` as a YAML file."""
-        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True, width=100)
+        return text(self.resolved())
