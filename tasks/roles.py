@@ -27,7 +27,7 @@ from tasks.family import (
 REACH = 16
 """Distances to the predicate beyond this many words look alike."""
 
-PREDICATES, FIRST = "predicates", "first"
+PREDICATES, FIRST = "all predicates", "first of sentence"
 """What ``gather`` adds: all predicates of the sentence, and whether this row is its first."""
 
 
