@@ -61,7 +61,7 @@ def tiny_experiment(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """
 
     def build(**changes: Any) -> dict[str, Any]:
-        from orchestrator.experiment import override
+        from orchestrator.document import override
 
         corpus = "builtin:demo?size=240"
         tree = {
