@@ -138,7 +138,7 @@ def prepare(
             fitted=dict(family.fitted),
             splits=_tokens(family, splits[name], reader, cache, processes),
         )
-        notes += splits[name].notes + _cut(name, prepared[name], reader)
+        notes += [*splits[name].notes, *_cut(name, prepared[name], reader)]
     return Prepared(tasks=prepared, reader=str(folder), reader_digest=reader.digest(), notes=notes)
 
 
