@@ -107,7 +107,7 @@ def _mark(node: yaml.Node, place: str, marks: dict[str, str], twice: list[Proble
         inner = f"{place}.{name}" if place else name
         line = key.start_mark.line + 1
         if name in seen:
-            twice.append(Problem(inner, f"is set again; it stands in line {seen[name]} already"))
+            twice.append(Problem(inner, f"is set again in line {line}"))
         seen.setdefault(name, line)
         if inner not in marks:
             marks[inner] = f"line {line}"
