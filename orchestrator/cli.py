@@ -56,9 +56,10 @@ def sync(
 ) -> Answer:
     """Send MLflow what it missed of runs."""
     from orchestrator import journal
-    from orchestrator.tracking import sync_runs
 
     folders = [journal.find(run, storage) for run in runs] if runs else journal.runs(storage)
+    from orchestrator.tracking import sync_runs  # takes seconds; a wrong name should not
+
     sent = sync_runs(folders)
     lines = [f"{folder}: {'complete' if whole else 'no answer'}" for folder, whole in sent.items()]
     shown = "\n".join(lines) or f"No runs below {storage}."

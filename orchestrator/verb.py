@@ -88,4 +88,4 @@ def show(renderable: RenderableType) -> None:
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False, markup=False).print(renderable)
+    Console(width=width, highlight=False, markup=False, emoji=False).print(renderable)
