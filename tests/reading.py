@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from encoders import tiny
 from encoders.tokenizer import Reader
@@ -35,7 +35,9 @@ def fitted(family: type[Family[Any]], rows: Sequence[Row], **options: Any) -> Fa
     return family(keys, family.fit(keys, iter(rows)), **options)
 
 
-def example(family: Family[Any], row: Row, reads: Reader, limit: int | None = None) -> dict[str, Any]:
+def example(
+    family: Family[Any], row: Row, reads: Reader, limit: int | None = None
+) -> dict[str, Any]:
     """Tokenise one row."""
     encoded = reads(family.texts(row), limit)
     base, words = 0, []
@@ -69,17 +71,20 @@ class Little(nn.Module):
     def __init__(self, head: Head) -> None:
         super().__init__()
         self.head = head
-        self.embed = nn.Embedding(4000, WIDTH)
-        self.mix = nn.GRU(WIDTH, WIDTH // 2, bidirectional=True)
+        self.embed = nn.Embedding(400, WIDTH)
+        self.place = nn.Embedding(64, WIDTH)
+        self.mix = nn.Linear(WIDTH, WIDTH)
         self.norm = nn.LayerNorm(WIDTH)
 
     def forward(self, batch: Batch) -> Any:
         """Give the head's output."""
         rows = batch.rows["task"]
-        hidden = self.embed(batch.input_ids)
+        lengths = batch.offsets.diff()
+        sequence = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        places = torch.arange(len(sequence)) - batch.offsets[sequence]
+        hidden = self.embed(batch.input_ids) + self.place(places)
         if (added := self.head.inputs(rows)) is not None:
             hidden = hidden.index_add(0, *added)
-        ends = batch.offsets.tolist()
-        mixed = [hidden[a:b] + self.mix(hidden[a:b])[0] for a, b in zip(ends, ends[1:], strict=False)]
-        states: Tensor = self.norm(torch.cat([*mixed, hidden[:0]]))
-        return self.head(states, rows)
+        total = hidden.new_zeros(len(lengths), WIDTH).index_add(0, sequence, hidden)
+        mean = (total / lengths[:, None])[sequence]
+        return self.head(self.norm(hidden + self.mix(hidden + mean).tanh()), rows)
