@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.verb import FAILURE, Answer, answering
+from orchestrator.verb import FAILURE, INTERRUPTED, Answer, answering
+
+if TYPE_CHECKING:
+    from orchestrator.experiment import Experiment
 
 app = typer.Typer(
     name="tlmt",
@@ -19,6 +22,8 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Words = Annotated[list[str] | None, typer.Argument(metavar="[EXPERIMENT] [KEY=VALUE]...")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, id or name.")]
 Storage = Annotated[Path, typer.Option(help="The folder that holds the runs.")]
 
 
@@ -30,6 +35,75 @@ def root(
 
     Exit codes: 0; 2 for a mistake in what was given; 3 for a failure at run time.
     """
+
+
+@app.command()
+@answering
+def train(
+    words: Words = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Train one model on all tasks of an experiment."""
+    from orchestrator import journal, run
+    from orchestrator.experiment import places
+
+    if resume is not None:
+        return _trained(journal.find(resume, Path("runs")))
+    path, experiment = _experiment(words)
+    return _trained(run.create(experiment, places(path)))
+
+
+@app.command()
+@answering
+def evaluate(
+    run: Run,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    as_json: Json = False,
+) -> Answer:
+    """Score a run's best checkpoint."""
+    from orchestrator import journal, predict, view
+
+    found = predict.scores(journal.find(run, Path("runs")), split)
+    return Answer(found, view.scores({task: {split: own} for task, own in found.items()}))
+
+
+@app.command()
+@answering
+def predict(
+    run: Run,
+    task: Annotated[str | None, typer.Option(help="Answer for this task alone.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A text; may be repeated.")] = None,
+    file: Annotated[Path | None, typer.Option(help="JSON lines, a record each.")] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Answer texts: --text, --file, or lines on stdin."""
+    from orchestrator import journal, records
+
+    folder = journal.find(run, Path("runs"))
+    asked = records.read(text, file, sys.stdin)
+    return _answered(folder, asked, task)
+
+
+@app.command()
+@answering
+def demo() -> Answer:
+    """Train the ready-made experiment and try it on three sentences."""
+    from rich.console import Group
+
+    from orchestrator import run
+    from orchestrator.experiment import load, places
+    from orchestrator.records import DEMO, shipped
+
+    path = shipped("demo.yaml")
+    folder = run.create(load(path), places(path))
+    trained = _trained(folder)
+    if trained.code:
+        return trained
+    tried = _answered(folder, DEMO, None)
+    hints = f"More sentences: tlmt predict {folder} --text '...'\nThe run in the browser: tlmt ui"
+    document = {**trained.document, "predictions": tried.document}
+    return Answer(document, Group(trained.shown, "", tried.shown, "", hints))
 
 
 @app.command()
@@ -76,6 +150,38 @@ def doctor(as_json: Json = False) -> Answer:
     findings = examination.examine()
     document = examination.as_data(findings)
     return Answer(document, examination.table(findings), 0 if document["ok"] else FAILURE)
+
+
+def _experiment(words: list[str] | None) -> tuple[Path, Experiment]:
+    """Read ``EXPERIMENT [KEY=VALUE]...``."""
+    from orchestrator.experiment import load
+
+    if not words or "=" in words[0]:
+        raise ValueError("An experiment file comes first, then changes as key=value.")
+    return Path(words[0]), load(words[0], words[1:])
+
+
+def _trained(folder: Path) -> Answer:
+    """Train the run in a folder to its end, in view of the user."""
+    from orchestrator import run, view
+    from orchestrator.experiment import load
+
+    print(f"run: {folder}", file=sys.stderr)
+    try:
+        with view.watching(load(folder / "experiment.yaml").train.steps) as watch:
+            results = run.train(folder, watch)
+    except run.Interrupted as stopped:
+        return Answer({"run_id": folder.name, "stopped": str(stopped)}, str(stopped), INTERRUPTED)
+    return Answer(results, view.scores(results["tasks"]))
+
+
+def _answered(folder: Path, asked: list[dict[str, Any]], task: str | None) -> Answer:
+    """Ask a run's model."""
+    from orchestrator import view
+    from orchestrator.predict import Predictor
+
+    found = Predictor.load(folder)(asked, task)
+    return Answer(found, view.answers(asked, found))
 
 
 def main() -> None:
