@@ -23,8 +23,22 @@ def checked(
     found = Splits({}, {}, {})
     if "train" not in sheets:
         raise ValueError(f"{data.path} has no train split; it has {', '.join(sheets) or 'none'}")
-    fitted = family.fit(data, each(sheets["train"].table))
-    problems: list[str] = []
+    problems = [
+        f"tasks.{name}: {sheet.source} holds no rows; expected at least one."
+        for sheet in sheets.values()
+        if not sheet.table.num_rows and not sheet.faults
+    ]
+    try:
+        fitted = family.fit(data, each(sheets["train"].table))
+    except ValueError:
+        problems += [
+            _refusal(name, sheet.source, sheet.faults, data.max_bad_rows)
+            for sheet in sheets.values()
+            if len(sheet.faults) > data.max_bad_rows
+        ]
+        if problems:  # rows that could not be read may be why
+            return {}, found, problems
+        raise
     for split, sheet in sheets.items():
         bad, outside = _faults(family(data, fitted), sheet, split == "train")
         numbered = [(sheet.number(index), fault) for index, fault in bad.items()]
@@ -41,8 +55,8 @@ def checked(
             )
             if split == "train":  # what was set aside must not leave its labels behind
                 fitted = family.fit(data, each(sheet.table))
-        if not sheet.table.num_rows:
-            problems.append(f"tasks.{name}: {sheet.source} holds no rows; expected at least one.")
+        if faults and not sheet.table.num_rows:
+            problems.append(f"tasks.{name}: all {len(faults)} rows of {sheet.source} are bad.")
         found.rows[split] = sheet.table
         found.sources[split] = sheet.source
         found.numbers[split] = sheet.numbers
