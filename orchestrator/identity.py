@@ -6,9 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from orchestrator.settings import Experiment
+
+FILE = "identity.json"
 
 RESULT = 1
 """Raised by hand whenever the same experiment comes to give another result."""
@@ -105,3 +108,21 @@ def _shown(flat: Mapping[str, Any], key: str) -> str:
         return "absent"
     text = json.dumps(flat[key], ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def write(folder: Path, found: Mapping[str, Any]) -> None:
+    """Keep in a run's folder what its result depends on, and the hash of it."""
+    content = {"hash": _digest(found), "ingredients": _canonical(found)}
+    (folder / FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def read(folder: Path) -> str:
+    """Read the hash of a run."""
+    found: str = json.loads((folder / FILE).read_text(encoding="utf-8"))["hash"]
+    return found
+
+
+def kept(folder: Path) -> dict[str, Any]:
+    """Read what the result of a run depends on."""
+    found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))["ingredients"]
+    return found

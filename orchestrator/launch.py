@@ -1,0 +1,247 @@
+"""One run on many workers: Ray Train, its worker function, and the way of records to the driver."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from orchestrator import identity, loop
+from orchestrator.access import held
+from orchestrator.engine import DeepSpeedEngine, join
+from orchestrator.evaluate import Ranks
+from orchestrator.experiment import Experiment, load
+from orchestrator.journal import Journal, Record
+from orchestrator.prepare import Prepared
+
+EVERY = 1.0
+"""Seconds between two sendings of records."""
+
+
+class Recorder:
+    """Stands beside the driver and appends rank 0's records to the journal, in order."""
+
+    def __init__(self, folder: str, attempt: int) -> None:
+        self._journal = Journal(Path(folder))
+        self._run = Path(folder).name
+        self._attempt = attempt
+        self._stop = False
+
+    def append(self, rows: list[tuple[int, str, Any]]) -> bool:
+        """Write (step, key, value) rows; answer whether the run should stop."""
+        self._journal.append(Record(self._run, self._attempt, 0, *row) for row in rows)
+        return self._stop
+
+    def stop(self) -> None:
+        """Ask the run to end after its current step."""
+        self._stop = True
+
+
+class Sender:
+    """Rank 0's end of the way to the recorder: never waits, at most one sending a second."""
+
+    def __init__(self, recorder: Any) -> None:
+        self._recorder = recorder
+        self._rows: list[tuple[int, str, Any]] = []
+        self._sent = 0.0
+        self._answer: Any = None
+        self.asked_to_stop = False
+
+    def add(self, news: loop.News) -> None:
+        """Take in what a step has to tell."""
+        events = {f"event/{name}": value for name, value in news.events.items()}
+        self._rows += [(news.step, key, value) for key, value in (news.values | events).items()]
+        if news.checkpoint is not None:
+            self._rows.append((news.step, "event/checkpoint", {"folder": news.checkpoint.name}))
+        if time.monotonic() - self._sent > EVERY:
+            self._send()
+        if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
+            self.asked_to_stop |= bool(ray.get(self._answer))
+            self._answer = None
+
+    def _send(self) -> None:
+        self._answer = self._recorder.append.remote(self._rows)
+        self._rows, self._sent = [], time.monotonic()
+
+    def finish(self) -> None:
+        """Send the rest and wait until it is written."""
+        self._send()
+        ray.get(self._answer)
+
+
+def work(config: dict[str, Any]) -> None:
+    """Run on every worker: drive the loop and forward what it yields."""
+    folder, context = Path(config["folder"]), ray.train.get_context()
+    world = Ranks(context.get_world_rank(), context.get_world_size())
+    experiment = load(folder / "experiment.yaml")
+    scaling = experiment.scaling
+    torch.set_num_threads(scaling.cpus if scaling.threads == "auto" else scaling.threads)
+    device = get_device()
+    join(device)
+    sender = Sender(config["recorder"])
+    stage, own = experiment.deepspeed.zero_stage, experiment.deepspeed.config
+    task = loop.Work(
+        run=folder,
+        experiment=experiment,
+        prepared=Prepared.read(folder),
+        fingerprint=identity.read(folder),
+        world=world,
+        device=device,
+        make_engine=lambda model, groups: DeepSpeedEngine(
+            model, groups, experiment.regularization.clip, stage, own
+        ),
+        stop=lambda: sender.asked_to_stop,
+    )
+    writing = held(folder, ".writer.lock", wait=60) if world.rank == 0 else contextlib.nullcontext()
+    with writing:
+        _drive(task, sender, time.time() - config["began"])
+
+
+def _drive(task: loop.Work, sender: Sender, until_start: float) -> None:
+    first = task.world.rank == 0
+    trained = False
+    for news in loop.train(task):
+        trained |= "trained" in news.events
+        if "start" in news.events or "resume" in news.events:
+            news.values["speed/seconds_to_first_step"] = until_start
+        if first:
+            sender.add(news)
+        if news.checkpoint is not None:
+            ray.train.report(
+                {"step": news.step},
+                checkpoint=Checkpoint.from_directory(news.checkpoint),
+                checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
+            )
+        last = news
+    if trained:
+        found = loop.test_scores(task)
+        last.events = {"test": {"scores": found.scores, "confusions": found.confusions}}
+        last.values, last.checkpoint = _peak_memory(), None
+        if first:
+            sender.add(last)
+    if first:
+        sender.finish()
+
+
+def _peak_memory() -> dict[str, float]:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"speed/peak_memory_mb": peak}
+
+
+class Launch:
+    """Ray Train's run in a thread of its own, so that signals stay with the main thread."""
+
+    def __init__(self, experiment: Experiment, folder: Path, attempt: int) -> None:
+        """Start it. Raises ``ValueError`` at once if the cluster is too small for it."""
+        began = time.time()
+        _connect()
+        _fits(experiment)
+        here = ray.get_runtime_context().get_node_id()
+        beside = NodeAffinitySchedulingStrategy(here, soft=False)
+        actor: Any = ray.remote(num_cpus=0, scheduling_strategy=beside)(Recorder)
+        self._recorder = actor.remote(str(folder), attempt)
+        self.error: BaseException | None = None
+        # Ray would insist on every checkpoint it has seen; this run's own rules say what is kept.
+        (folder / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={
+                "folder": str(folder),
+                "recorder": self._recorder,
+                "began": began,
+            },
+            torch_config=TorchConfig(backend="nccl" if experiment.scaling.gpus else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=experiment.scaling.workers,
+                use_gpu=experiment.scaling.gpus > 0,
+                resources_per_worker=_per_worker(experiment),
+            ),
+            run_config=RunConfig(
+                name=folder.name,
+                storage_path=str(folder.parent),
+                failure_config=FailureConfig(
+                    max_failures=experiment.train.retries, controller_failure_limit=2
+                ),
+                checkpoint_config=CheckpointConfig(),
+            ),
+        )
+        self._thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True)
+        self._thread.start()
+
+    def _fit(self, trainer: TorchTrainer) -> None:
+        try:
+            trainer.fit()
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError, RuntimeError) as error:
+            self.error = error
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Ask all ranks to end after the same step, and to save."""
+        self._recorder.stop.remote()
+
+    def close(self) -> None:
+        """Leave Ray; a Ray that this process started ends."""
+        ray.shutdown()
+
+
+def _per_worker(experiment: Experiment) -> dict[str, float]:
+    gpus = {"GPU": experiment.scaling.gpus} if experiment.scaling.gpus else {}
+    return {"CPU": experiment.scaling.cpus, **gpus}
+
+
+def _fits(experiment: Experiment) -> None:
+    """Refuse what would wait for ever. Raises ``ValueError`` with what is asked and what is there."""
+    there = ray.cluster_resources()
+    scaling = experiment.scaling
+    for kind, each in _per_worker(experiment).items():
+        if scaling.workers * each > there.get(kind, 0):
+            ray.shutdown()
+            raise ValueError(
+                f"scaling asks for {scaling.workers} workers x {each:g} {kind} = "
+                f"{scaling.workers * each:g} {kind}, but the Ray cluster has "
+                f"{there.get(kind, 0):g}. Set scaling.workers or scaling.{kind.lower()}s lower, "
+                f"or point RAY_ADDRESS to a larger cluster."
+            )
+
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "PYTHONWARNINGS": "ignore",
+}
+"""For Ray's processes: prompt reports, no doubled lines; workers set their threads themselves."""
+
+
+def _connect() -> None:
+    """Join the Ray that RAY_ADDRESS names, or start one that belongs to this process alone."""
+    environment = {key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()}
+    options: dict[str, Any] = {}
+    if not os.environ.get("RAY_ADDRESS"):
+        options = {"address": "local", "include_dashboard": False}
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(
+        logging_level="ERROR",
+        log_to_driver=bool(json.loads(os.environ.get("TLMT_WORKER_LOGS", "0"))),
+        runtime_env={"env_vars": environment},
+        **options,
+    )
+

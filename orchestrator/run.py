@@ -1,0 +1,171 @@
+"""One run from the driver's side: its folder, its journal as it grows, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from orchestrator import checkpoint, identity, journal, loop, weights
+from orchestrator.access import held, secure_ray
+from orchestrator.experiment import Experiment, load
+from orchestrator.journal import Journal, Record, Tail
+from orchestrator.prepare import Prepared, prepare
+from orchestrator.tracking import Tracker
+
+LOOK = 0.25
+"""Seconds between two looks at the journal."""
+
+
+class Interrupted(RuntimeError):
+    """The user asked a run to stop; it did, and can go on."""
+
+
+def create(experiment: Experiment, places: list[Path]) -> Path:
+    """Prepare the data of an experiment and make a run's folder for it.
+
+    Raises ``ValueError`` with every problem of the data of every task.
+    """
+    storage = Path(experiment.storage.path).resolve()
+    prepared = prepare(experiment, places, storage / "cache")
+    loop.planned(experiment, {task: prepared.open(task, "train") for task in experiment.tasks})
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    folder = storage / experiment.name / f"{stamp}-{secrets.token_hex(3)}"
+    folder.mkdir(parents=True)
+    (folder / "experiment.yaml").write_text(experiment.yaml(), encoding="utf-8")
+    prepared.write(folder)
+    identity.write(folder, identity.ingredients(experiment, contents(experiment, prepared)))
+    return folder
+
+
+def contents(experiment: Experiment, prepared: Prepared) -> identity.Contents:
+    """Gather what stands behind the names in an experiment, first weights of the encoder included."""
+    families = {task: prepared.family(task) for task in experiment.tasks}
+    model = weights.first(experiment, families, Path(prepared.reader))
+    return identity.Contents(
+        {t: {s: own.digest for s, own in p.splits.items()} for t, p in prepared.tasks.items()},
+        {task: own.fitted for task, own in prepared.tasks.items()},
+        f"{model.encoder.digest()} {prepared.reader_digest}",
+    )
+
+
+def train(folder: Path, show: Callable[[list[Record]], None]) -> dict[str, Any]:
+    """Train the run in a folder to its end, from where it stands; give its results.
+
+    ``show`` gets new records as they come. The first SIGINT or SIGTERM ends all ranks after the
+    same step, with a checkpoint, and raises ``Interrupted``; the second ends at once.
+    """
+    secure_ray()
+    from orchestrator.launch import Launch
+
+    experiment = load(folder / "experiment.yaml")
+    with held(folder, ".driver.lock"):
+        attempt = 1 + max((record.attempt for record in journal.read(folder)), default=0)
+        tail, tracker = Tail(folder), Tracker(folder)
+        tail.read()
+        launch = Launch(experiment, folder, attempt)
+        try:
+            with _stopping(launch.stop):
+                while launch.running:
+                    show(tail.read())
+                    tracker.sync()
+                    time.sleep(LOOK)
+            show(tail.read())
+        finally:
+            launch.close()
+        return _ended(folder, attempt, launch.error, tracker)
+
+
+def _ended(
+    folder: Path, attempt: int, error: BaseException | None, tracker: Tracker
+) -> dict[str, Any]:
+    records = journal.read(folder)
+    stopped = journal.last_event(records, "stop", "test", "resume", "start")
+    finished = stopped is not None and stopped.event == "test"
+    ending = "end" if finished else "stop" if error is None else "failed"
+    with Journal(folder) as writer:
+        value = {"error": str(error)} if error is not None else {}
+        step = records[-1].step if records else 0
+        writer.append([Record(folder.name, attempt, 0, step, f"event/{ending}", value)])
+    if not finished:
+        tracker.sync(now=True)
+        if error is not None:
+            raise RuntimeError(f"the run failed: {error}") from error
+        raise Interrupted(f"stopped after step {step}. Go on with: tlmt train --resume {folder}")
+    found = results(folder, journal.read(folder))
+    (folder / "results.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return found
+
+
+@contextmanager
+def _stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """Turn the first signal into a request, the second into the end of this process."""
+    asked = False
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(128 + number)
+        asked = True
+        sys.stderr.write("\nStopping after this step; once more ends at once.\n")
+        stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def results(folder: Path, records: list[Record]) -> dict[str, Any]:
+    """Make ``results.json`` of a finished run from its journal and its best checkpoint."""
+    experiment, prepared = load(folder / "experiment.yaml"), Prepared.read(folder)
+    best = checkpoint.manifest(checkpoint.best(folder))
+    test = journal.last_event(records, "test")
+    assert test is not None
+    scores = {
+        task: {"validation": best["scores"].get(task, {}), "test": test.value["scores"].get(task)}
+        for task in sorted(experiment.tasks)
+    }
+    plan = loop.planned(
+        experiment, {task: prepared.open(task, "train") for task in experiment.tasks}
+    )
+    steps = checkpoint.manifest(checkpoint.newest(folder) or checkpoint.best(folder))["step"]
+    return {
+        "run_id": folder.name,
+        "mlflow_run_id": Tracker(folder).mlflow_run_id,
+        "experiment_hash": identity.read(folder),
+        "steps": steps,
+        "best_step": best["step"],
+        "examples_seen": plan.counts(steps),
+        "tasks": scores,
+        "target": {"task": experiment.target, "score": best["score"]},
+        "speed": _speed(journal.series(records), plan.examples_per_step),
+    }
+
+
+def _speed(series: Mapping[str, list[tuple[int, float]]], examples: int) -> dict[str, float]:
+    """Medians over steps, so that a pause of the machine does not count."""
+    rates = sorted(value for _, value in series.get("speed/tokens_per_second", []))
+    times = sorted(value for _, value in series.get("speed/seconds_per_step", []))
+    median = rates[len(rates) // 2] if rates else 0.0
+    pace = times[len(times) // 2] if times else 0.0
+
+    def last(key: str) -> float:
+        return series.get(key, [(0, 0.0)])[-1][1]
+
+    return {
+        "tokens_per_second": median,
+        "examples_per_second": examples / pace if pace else 0.0,
+        "useful_token_share": last("speed/useful_token_share"),
+        "seconds_to_first_step": last("speed/seconds_to_first_step"),
+        "peak_memory_mb": last("speed/peak_memory_mb"),
+    }

@@ -1,0 +1,54 @@
+"""A run's model with its weights: the first ones, or those of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import encoders
+from orchestrator import checkpoint, keyed
+from orchestrator.experiment import Experiment
+from orchestrator.model import MultiTaskModel
+from tasks.family import Family
+
+
+def first(
+    experiment: Experiment, families: Mapping[str, Family], reader: Path, seed: int | None = None
+) -> MultiTaskModel:
+    """Build the model with its first weights; ``reader`` is the folder of the run's tokenizer.
+
+    Each head's weights depend on seed and task name alone, so runs that differ by a helper share
+    them.
+    """
+    seed = experiment.train.seed if seed is None else seed
+    encoder = encoders.load(
+        experiment.encoder.model,
+        revision=experiment.encoder.revision,
+        folder=reader,
+        dropout=experiment.regularization.dropout,
+        attention_dropout=experiment.regularization.attention_dropout,
+        seed=keyed.torch_seed(seed, "encoder"),
+    )
+    return _assembled(encoder, experiment, families, seed)
+
+
+def restored(
+    experiment: Experiment, families: Mapping[str, Family], folder: Path
+) -> MultiTaskModel:
+    """Build the model of a checkpoint's folder; needs no data and no hub."""
+    encoder = encoders.load(
+        str(folder / "encoder"),
+        dropout=experiment.regularization.dropout,
+        attention_dropout=experiment.regularization.attention_dropout,
+    )
+    model = _assembled(encoder, experiment, families, experiment.train.seed)
+    checkpoint.load_heads(model, folder)
+    return model
+
+
+def _assembled(
+    encoder: object, experiment: Experiment, families: Mapping[str, Family], seed: int
+) -> MultiTaskModel:
+    dropouts = {task: experiment.task_regularization(task).head_dropout for task in families}
+    precision = experiment.resolved()["train"]["precision"]
+    return MultiTaskModel(encoder, families, dropouts, seed, precision)
