@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["workers"]
+
 for name in [n for n in os.environ if n.startswith(("RAY_", "MLFLOW_", "TLMT_", "HF_", "DS_"))]:
     del os.environ[name]
 
