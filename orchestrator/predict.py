@@ -10,13 +10,12 @@ from typing import Any
 import torch
 
 import encoders
-import tasks
 from encoders import Reader
 from orchestrator import checkpoint
 from orchestrator.batch import OWN, Example, collate
 from orchestrator.model import MultiTaskModel
+from orchestrator.prepare import Prepared
 from orchestrator.problems import nearest
-from orchestrator.summary import Summary
 from tasks.family import Encoded, Family, Row
 
 TOKENS = 4096
@@ -50,7 +49,9 @@ class Predictor:
         best = checkpoint.best(folder)
         source = best / "encoder"
         encoder = encoders.load(str(source), folder=source)
-        model = MultiTaskModel(encoder, families(folder), {}, seed=0)
+        prepared = Prepared.read(folder)
+        families = {task: prepared.family(task) for task in prepared.tasks}
+        model = MultiTaskModel(encoder, families, {}, seed=0)
         checkpoint.load_heads(model, best)
         return cls(model, encoder.reader)
 
@@ -149,17 +150,6 @@ def example(family: Family[Any], row: Row, encoded: Sequence[Encoded]) -> Exampl
         "word_counts": [len(one.words) for one in encoded],
         **{OWN + name: column for name, column in family.encode(row, encoded).items()},
     }
-
-
-def families(folder: Path) -> dict[str, Family[Any]]:
-    """Build the families of a run, bound to what they learnt from its training rows."""
-    summary = Summary(folder)
-    found = {}
-    for task, settings in summary.experiment["tasks"].items():
-        family = tasks.get(settings["family"])
-        data = family.Data.model_validate(settings["data"])
-        found[task] = family(data, summary.prepared["tasks"][task]["fitted"], settings["loss"])
-    return found
 
 
 def predict(

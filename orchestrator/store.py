@@ -158,7 +158,7 @@ def own_store() -> str:
 
 def _input(data: DataSplit) -> DatasetInput:
     contexts = {"train": "training", "validation": "validation", "test": "testing"}
-    counts = {"rows": data.rows, "truncated": data.truncated, "set_aside": data.set_aside}
+    counts = {name: getattr(data, name) for name in ("rows", "truncated", "set_aside", "strange")}
     dataset = Dataset(
         name=f"{data.task}/{data.split}",
         digest=data.digest[:DIGEST_LENGTH] or "unknown",

@@ -19,12 +19,16 @@ class DataSplit:
     task: str
     split: str
     source: str
-    """The path or id in the experiment."""
+    """The file or data set that the rows came from."""
     digest: str
     """sha256 of the content of the columns used."""
     rows: int
     truncated: int
+    """Rows cut to the greatest length."""
     set_aside: int
+    """Bad rows left out."""
+    strange: int
+    """Rows whose label is outside the label set."""
 
 
 class Summary:
@@ -67,19 +71,19 @@ class Summary:
         )
         return content
 
+    @property
+    def hash(self) -> str:
+        """The hash of all that changes the result, as far as it is known yet."""
+        start = journal.last_event(self.records, "start", "resume")
+        told = start.value.get("hash", "") if start is not None else ""
+        return str(self.results.get("experiment_hash") or told)
+
     def data(self) -> Iterator[DataSplit]:
         """Give every split of every task."""
         for task, found in sorted(self.prepared.get("tasks", {}).items()):
-            for split, rows in found["rows"].items():
-                yield DataSplit(
-                    task,
-                    split,
-                    str(self.experiment["tasks"][task]["data"]["path"]),
-                    found["digests"].get(split, ""),
-                    rows,
-                    found["truncated"].get(split, 0),
-                    found["set_aside"].get(split, 0),
-                )
+            for split, own in found["splits"].items():
+                kept = ("source", "digest", "rows", "truncated", "set_aside", "strange")
+                yield DataSplit(task, split, **{key: own[key] for key in kept})
 
     def settings(self) -> Iterator[tuple[str, str]]:
         """Give every setting of the resolved experiment as a dotted key and a short text."""

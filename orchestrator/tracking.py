@@ -159,8 +159,8 @@ class Tracker:
             return  # the data is still being prepared
         store.params(self.state.run_id, summary.settings())
         store.inputs(self.state.run_id, summary.data())
-        if "hash" in summary.prepared:
-            store.tag(self.state.run_id, "tlmt.experiment_hash", summary.prepared["hash"])
+        if summary.hash:
+            store.tag(self.state.run_id, "tlmt.experiment_hash", summary.hash)
         self.state.described = True
         self._save()
 

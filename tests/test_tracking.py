@@ -49,13 +49,9 @@ def make_run(storage: Path, uri: str, name: str) -> Path:
         "tracking": {"uri": uri, "experiment": None, "log_model": True},
     }
     (folder / "experiment.yaml").write_text(yaml.safe_dump(experiment))
-    topic = {
-        "rows": dict.fromkeys(SPLITS, 20),
-        "truncated": {"train": 1},
-        "set_aside": {},
-        "digests": {split: split[0] * 64 for split in SPLITS},
-    }
-    (folder / "prepared.json").write_text(json.dumps({"hash": "h" * 12, "tasks": {"topic": topic}}))
+    counts = {"rows": 20, "truncated": 1, "set_aside": 0, "strange": 0}
+    splits = {n: {"source": f"news/{n}.csv", "digest": n[0] * 64, **counts} for n in SPLITS}
+    (folder / "prepared.json").write_text(json.dumps({"tasks": {"topic": {"splits": splits}}}))
     return folder
 
 
@@ -89,7 +85,8 @@ def expected(last: int) -> list[tuple[int, float]]:
 
 
 def test_everything_a_run_holds_arrives(run: Path) -> None:
-    write(run, record(0, "event/start", {}), *(record(step) for step in range(1, 6)))
+    write(run, record(0, "event/start", {"hash": "h" * 12}))
+    write(run, *(record(step) for step in range(1, 6)))
     (run / "results.json").write_text(json.dumps({"mlflow_run_id": None}))
     (run / "charts").mkdir()
     (run / "charts" / "loss.png").write_bytes(b"png")
