@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Words = Annotated[list[str] | None, typer.Argument(metavar="[EXPERIMENT] [KEY=VALUE]...")]
+Words = Annotated[list[str], typer.Argument(metavar="EXPERIMENT [KEY=VALUE]...")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, id or name.")]
 Storage = Annotated[Path, typer.Option(help="The folder that holds the runs.")]
 
@@ -39,8 +39,24 @@ def root(
 
 @app.command()
 @answering
+def check(words: Words, as_json: Json = False) -> Answer:
+    """Find every problem, show mixture and cost, take one step."""
+    from orchestrator import check as examination
+    from orchestrator.experiment import places
+    from orchestrator.prepare import prepare
+
+    path, experiment = _experiment(words)
+    cache = Path(experiment.storage.path).resolve() / "cache"
+    report = examination.check(experiment, prepare(experiment, places(path), cache))
+    return Answer(examination.document(report), examination.shown(report))
+
+
+@app.command()
+@answering
 def train(
-    words: Words = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[EXPERIMENT] [KEY=VALUE]...")
+    ] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
     as_json: Json = False,
 ) -> Answer:

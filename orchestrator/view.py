@@ -28,6 +28,7 @@ class Watch:
         self._task = bar.add_task("", total=steps, start=False)
         self._losses: dict[str, float] = {}
         self._speed = 0.0
+        self._begun = False
         self._told = time.monotonic()
 
     def __call__(self, records: Iterable[Record]) -> None:
@@ -53,8 +54,9 @@ class Watch:
             self._bar.print(f"step {step}, validation: {told}")
 
     def _event(self, record: Record) -> None:
-        if record.event == "resume":
-            self._bar.print(f"going on from step {record.value['from_step']}")
+        if record.event == "resume" or (record.event == "start" and self._begun):
+            self._bar.print(f"going on from step {record.step}")
+        self._begun = True
 
     def _state(self) -> str:
         losses = "  ".join(f"{task} {loss:.3f}" for task, loss in sorted(self._losses.items()))

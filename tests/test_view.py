@@ -44,6 +44,14 @@ def test_going_on_says_from_where(capsys: pytest.CaptureFixture[str]) -> None:
     assert "going on from step 10" in capsys.readouterr().err
 
 
+def test_only_a_second_start_is_worth_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    with view.watching(20) as watch:
+        watch([record(0, "event/start", {})])
+        assert capsys.readouterr().err == ""
+        watch([record(5, "topic/train/loss", 0.5), record(0, "event/start", {})])
+    assert capsys.readouterr().err == "going on from step 0\n"
+
+
 def test_scores_have_a_line_for_each_metric() -> None:
     tasks = {
         "topic": {"validation": {"accuracy": 0.5, "mcc": 0.25}, "test": {"accuracy": 0.75}},
