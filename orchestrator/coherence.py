@@ -10,6 +10,7 @@ from typing import Any
 import tasks
 from orchestrator.problems import Problem, nearest, shown
 from orchestrator.settings import TASK_NAME, Experiment, Mixture
+from tasks.family import Family
 
 LESS_IS_BETTER = frozenset({"rmse", "mae", "kl", "perplexity", "loss"})
 """Metrics that rank nothing here: the best checkpoint is the one with the highest score."""
@@ -104,6 +105,17 @@ def _score(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:
         yield Problem("score", f"{found}; {task!r} is no task; {nearest(task, names)}")
     if metric in LESS_IS_BETTER:
         yield Problem("score", f"{found}; expected a metric of which more is better")
+
+
+def unscored(experiment: Experiment, families: Mapping[str, Family[Any]]) -> list[Problem]:
+    """Find a score that its task's family does not give; ``families`` are bound to their data."""
+    if experiment.score is None:
+        return []
+    task, _, metric = experiment.score.partition("/")
+    known = sorted(set(families[task].score([], [])) - LESS_IS_BETTER)
+    if metric in known:
+        return []
+    return [Problem("score", f"is {experiment.score!r}; {nearest(metric, known, f'{task}/')}")]
 
 
 def _example(experiment: Experiment) -> str:
