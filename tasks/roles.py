@@ -148,9 +148,7 @@ class Roles(Family[RolesData]):
         if data.labels and (wrong := set(data.labels) - set(scheme)):
             raise ValueError(f"labels holds {min(wrong)!r}; expected O, B-X or I-X.")
         if not labels.is_bio(scheme):
-            raise ValueError(
-                f"column {data.tags!r} of the training rows holds no B-X tag; expected B-/I-/O."
-            )
+            raise ValueError(f"column {data.tags!r} holds no B-X tag; expected B-/I-/O tags.")
         return {"labels": labels.closed(scheme)}
 
     @classmethod
@@ -266,12 +264,8 @@ class Roles(Family[RolesData]):
         precision, recall, f1 = labels.micro(both)
         looked = [(p, g) for p, g in pairs if g["predicates"] is not None]
         found = [(set(p["predicates"] or ()), set(g["predicates"])) for p, g in looked]
-        return {
-            "precision": precision,
-            "recall": recall,
-            "f1": f1,
-            "predicate_f1": labels.micro(found)[2],
-        }
+        of_predicates = labels.micro(found)[2]
+        return {"precision": precision, "recall": recall, "f1": f1, "predicate_f1": of_predicates}
 
     def ask(self, record: Row) -> Row | None:
         """Split ``text`` into words; ``predicate``, if given, is asked for alone.
@@ -279,12 +273,10 @@ class Roles(Family[RolesData]):
         It is the index of a word, its characters ``[start, end]``, or the word itself (its first
         occurrence). Raises ``ValueError`` for one that is not in the text.
         """
-        row = words.row(record, self.data.tokens)
-        if row is not None and record.get("predicate") is not None:
+        row, at = words.row(record, self.data.tokens), record.get("predicate")
+        if row is not None and at is not None:
             tokens, offsets = row[self.data.tokens], row[words.OFFSETS]
-            row[self.data.predicate] = words.place(
-                "predicate", record["predicate"], tokens, offsets
-            )
+            row[self.data.predicate] = words.place("predicate", at, tokens, offsets)
         return row
 
     def ask_again(self, row: Row, prediction: dict[str, Any]) -> list[Row]:
