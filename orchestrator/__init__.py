@@ -1,7 +1,7 @@
 """HOW it is trained. A file imports only files that come before it in this reading order:
 
-keyed, problems, document, precision, settings, coherence, experiment, identity,
-tokens, tokenise, prepare, plan, batch, model, optimizer, engine, joint_step,
-evaluate, checkpoint, weights, loop, journal, summary, store, tracking, charts,
-launch, run, view, predict, served, export, report, check, doctor, verb, cli, submit.
+keyed, problems, document, precision, settings, coherence, experiment, identity, tokens, tokenise,
+prepare, plan, batch, model, optimizer, engine, joint_step, evaluate, checkpoint, weights, journal,
+loop, summary, store, tracking, access, launch, run, predict, records, check, doctor, view, verb,
+cli, submit.
 """
