@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,15 @@ class Record:
     def event(self) -> str | None:
         """The event's name, or None for a metric."""
         return self.key.removeprefix(EVENT) if self.key.startswith(EVENT) else None
+
+    def values(self) -> Iterator[tuple[str, float]]:
+        """Give the numbers told: a metric's own, or the scores of the event ``test``."""
+        if self.event is None:
+            yield self.key, float(self.value)
+        elif self.event == "test":
+            for task, scores in self.value["scores"].items():
+                for metric, value in scores.items():
+                    yield f"{task}/test/{metric}", float(value)
 
 
 class Journal:
@@ -112,11 +121,14 @@ class Tail:
 
 
 def valid(records: Sequence[Record]) -> list[Record]:
-    """Leave out what a resume made void: a run that goes on from step s takes back all beyond s."""
+    """Leave out what was taken back: a run that goes on from step s makes all beyond s void.
+
+    One that starts again, because it was lost before its first checkpoint, goes on from step 0.
+    """
     kept: list[Record] = []
     for record in records:
-        if record.event == "resume":
-            last = int(record.value["from_step"])
+        if record.event in ("start", "resume"):
+            last = int(record.value.get("from_step", 0))
             kept = [earlier for earlier in kept if earlier.step <= last]
         kept.append(record)
     return kept
@@ -131,8 +143,8 @@ def series(records: Iterable[Record]) -> dict[str, list[tuple[int, float]]]:
     """Group the metrics among the records by key, each as (step, value) in order."""
     found: dict[str, list[tuple[int, float]]] = {}
     for record in records:
-        if record.event is None:
-            found.setdefault(record.key, []).append((record.step, float(record.value)))
+        for key, value in record.values():
+            found.setdefault(key, []).append((record.step, value))
     return found
 
 

@@ -73,10 +73,8 @@ class Summary:
 
     @property
     def hash(self) -> str:
-        """The hash of all that changes the result, as far as it is known yet."""
-        start = journal.last_event(self.records, "start", "resume")
-        told = start.value.get("hash", "") if start is not None else ""
-        return str(self.results.get("experiment_hash") or told)
+        """The hash of all that changes the result."""
+        return str(self._json("identity.json").get("hash", ""))
 
     def data(self) -> Iterator[DataSplit]:
         """Give every split of every task."""

@@ -26,6 +26,14 @@ from orchestrator.summary import Summary
 
 STATE = "tracking.json"
 ARTIFACTS = ("experiment.yaml", "results.json", "report.html", "charts/*.png")
+STATUS = {
+    "start": "RUNNING",
+    "resume": "RUNNING",
+    "stop": "KILLED",
+    "failed": "FAILED",
+    "end": "FINISHED",
+}
+"""What an event in the journal means to MLflow."""
 LONGEST_WAIT = 60.0  # seconds between two tries during an outage
 
 log = logging.getLogger(__name__)
@@ -174,11 +182,8 @@ class Tracker:
             self.state.sent |= {key: step for key, _, _, step in batch}
             self._save()
         for record in records:
-            if record.event in ("start", "resume"):
-                self.state.turn = ("RUNNING", int(1000 * record.time))
-            elif record.event in ("stop", "end"):
-                status = "KILLED" if record.event == "stop" else str(record.value["status"])
-                self.state.turn = (status.upper(), int(1000 * record.time))
+            if record.event in STATUS:
+                self.state.turn = (STATUS[record.event], int(1000 * record.time))
         if tail.offset != self.state.offset:
             self.state.offset = tail.offset
             self._save()
@@ -187,9 +192,10 @@ class Tracker:
         """Give the values beyond the highest step sent: what a resumed run repeats is the same."""
         highest = dict(self.state.sent)
         for record in records:
-            if record.event is None and record.step > highest.get(record.key, -1):
-                highest[record.key] = record.step
-                yield record.key, float(record.value), int(1000 * record.time), record.step
+            for key, value in record.values():
+                if record.step > highest.get(key, -1):
+                    highest[key] = record.step
+                    yield key, value, int(1000 * record.time), record.step
 
     def _send_artifacts(self, store: Store) -> None:
         for path in sorted(file for pattern in ARTIFACTS for file in self.folder.glob(pattern)):

@@ -80,6 +80,20 @@ def test_resuming_takes_back_what_lies_beyond_its_step() -> None:
     assert kept == [record(1), record(2), record(3)]
 
 
+def test_starting_again_takes_back_all_steps() -> None:
+    start = record(0, "event/start", {})
+    assert journal.valid([start, record(1), record(2), start, record(1)]) == [
+        start,
+        start,
+        record(1),
+    ]
+
+
+def test_test_scores_are_told_as_metrics() -> None:
+    told = record(9, "event/test", {"scores": {"topic": {"f1": 0.5}}, "confusions": {}})
+    assert journal.series([told]) == {"topic/test/f1": [(9, 0.5)]}
+
+
 def test_series_hold_each_step_once_after_a_resume() -> None:
     records = [record(1), record(2), record(3), resume(1), record(2), record(3)]
     assert journal.series(journal.valid(records)) == {

@@ -52,6 +52,7 @@ def make_run(storage: Path, uri: str, name: str) -> Path:
     counts = {"rows": 20, "truncated": 1, "set_aside": 0, "strange": 0}
     splits = {n: {"source": f"news/{n}.csv", "digest": n[0] * 64, **counts} for n in SPLITS}
     (folder / "prepared.json").write_text(json.dumps({"tasks": {"topic": {"splits": splits}}}))
+    (folder / "identity.json").write_text(json.dumps({"hash": "h" * 12}))
     return folder
 
 
@@ -85,15 +86,17 @@ def expected(last: int) -> list[tuple[int, float]]:
 
 
 def test_everything_a_run_holds_arrives(run: Path) -> None:
-    write(run, record(0, "event/start", {"hash": "h" * 12}))
+    write(run, record(0, "event/start", {}))
     write(run, *(record(step) for step in range(1, 6)))
     (run / "results.json").write_text(json.dumps({"mlflow_run_id": None}))
     (run / "charts").mkdir()
     (run / "charts" / "loss.png").write_bytes(b"png")
-    write(run, record(5, "event/end", {"status": "finished"}))
+    scores = {"topic": {"accuracy": 0.75}}
+    write(run, record(5, "event/test", {"scores": scores}), record(5, "event/end", {}))
     assert Tracker(run).sync()
 
     assert history(run) == expected(5)
+    assert history(run, "topic/test/accuracy") == [(5, 0.75)]
     found = mlflow_run(run)
     assert found.info.status == "FINISHED"
     assert found.info.end_time == int(1000 * (1.7e9 + 5))
@@ -168,7 +171,7 @@ def test_a_stopped_run_is_killed_and_runs_again_when_resumed(run: Path) -> None:
     write(run, record(2, "event/resume", {"from_step": 2}))
     tracker.sync()
     assert mlflow_run(run).info.status == "RUNNING"
-    write(run, record(3, "event/end", {"status": "failed"}))
+    write(run, record(3, "event/failed", {"error": "x"}))
     tracker.sync()
     assert mlflow_run(run).info.status == "FAILED"
 
@@ -269,7 +272,7 @@ def test_a_server_that_dies_and_returns_has_every_value_once(
     write(run, *(record(step) for step in range(3, 50)))
     assert not tracker.sync(now=True)
     write(run, *(record(step) for step in range(50, 101)))
-    write(run, record(100, "event/end", {"status": "finished"}))
+    write(run, record(100, "event/end", {}))
     shutil.copy(run / "experiment.yaml", run / "report.html")
     with server(tmp_path, port):
         assert Tracker(run).sync(now=True)

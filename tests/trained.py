@@ -32,7 +32,7 @@ TASKS = {
 def run() -> Path:
     """Give the run's folder. Tests read it; those that write take a copy."""
     import encoders
-    from orchestrator import checkpoint
+    from orchestrator import checkpoint, identity
     from orchestrator.engine import PlainEngine
     from orchestrator.experiment import parse
     from orchestrator.model import MultiTaskModel
@@ -56,6 +56,7 @@ def run() -> Path:
     )
     progress = checkpoint.Progress(step=20, score=0.5, best_step=20, best_score=0.5)
     checkpoint.save(folder, engine, progress, "f" * 64, rank=0)
+    identity.write(folder, {"small": True})
     write_records(folder)
     (folder / "results.json").write_text(json.dumps(results(folder), indent=2))
     return folder
@@ -63,9 +64,8 @@ def run() -> Path:
 
 def write_records(folder: Path) -> None:
     """Write the journal of twenty steps."""
-    start = {"hash": "f" * 64, "command": "tlmt train small.yaml", "workers": 2}
     with Journal(folder) as journal:
-        journal.append([Record(folder.name, 0, 0, 0, "event/start", start, 1.7e9)])
+        journal.append([Record(folder.name, 0, 0, 0, "event/start", {}, 1.7e9)])
         for step in range(1, 21):
             found = {f"{task}/train/loss": math.exp(-step / 10) for task in TASKS}
             found["speed/tokens_per_second"] = 1000.0 + step
@@ -78,8 +78,13 @@ def write_records(folder: Path) -> None:
             journal.append(
                 Record(folder.name, 0, 0, step, key, value, moment) for key, value in found.items()
             )
-        end = Record(folder.name, 0, 0, 20, "event/end", {"status": "finished"}, 1.7e9 + 21)
-        journal.append([end])
+        confusion = {"labels": ["negative", "positive"], "counts": [[9, 3], [2, 10]]}
+        scores = {task: own["test"] for task, own in results(folder)["tasks"].items()}
+        test = {"scores": scores, "confusions": {"sentiment": confusion}}
+        journal.append(
+            Record(folder.name, 0, 0, 20, f"event/{name}", value, 1.7e9 + 21)
+            for name, value in (("test", test), ("end", {}))
+        )
 
 
 def results(folder: Path) -> dict[str, Any]:
