@@ -72,7 +72,6 @@ class _Stateful:
 
     model: MultiTaskModel
     optimizer: CompositeOptimizer
-    sharded = False
 
     def _fragment(self, parameter: nn.Parameter, group: int) -> Fragment:
         return Fragment(parameter, 0, 0, parameter.numel())
@@ -121,12 +120,13 @@ class _Stateful:
     def _whole(self, parameter: nn.Parameter, fragment: Fragment, value: Tensor) -> Tensor:
         """Put a state tensor together from all ranks' fragments; exact, since they do not overlap."""
         shape = getattr(parameter, "ds_shape", parameter.shape)
-        if not self.sharded:
+        if fragment.flat is parameter:
             return value.view(shape)
         whole = torch.zeros(shape.numel(), dtype=torch.float32, device=value.device)
         part = value.view(-1)[fragment.start : fragment.start + fragment.count]
         whole[fragment.at : fragment.at + fragment.count] = part
-        dist.all_reduce(whole)
+        if dist.get_world_size() > 1:
+            dist.all_reduce(whole)
         return whole.view(shape)
 
 
@@ -181,7 +181,6 @@ class DeepSpeedEngine(_Stateful):
         self.optimizer = CompositeOptimizer(groups)
         self.model = model
         self.stage = zero_stage
-        self.sharded = zero_stage > 0 and dist.get_world_size() > 1
         own = dict(config or {})
         zero = {**own.pop("zero_optimization", {}), "stage": zero_stage}
         with warnings.catch_warnings():

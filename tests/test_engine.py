@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from orchestrator.engine import DeepSpeedEngine, Engine, PlainEngine, join
+from orchestrator.model import MultiTaskModel
 from toy import SIZES, ToyRun
 from workers import Workers
 
@@ -20,9 +23,8 @@ OPTIMIZERS = {
 }
 
 
-def build(run: ToyRun, stage: int | None, dropout: float = 0.0) -> Engine:
+def build(run: ToyRun, stage: int | None, model: MultiTaskModel) -> Engine:
     """Make an engine: a ZeRO stage, or None for the twin."""
-    model = run.model(dropout)
     if stage is None:
         return PlainEngine(model, run.groups(model), 1.0, dist.get_world_size())
     join(torch.device("cpu"))
@@ -37,7 +39,7 @@ def trajectory(stage: int | None, steps: int) -> dict[str, Any]:
     """Train a few steps; give the global loss sums of each step and the last weights."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     run = ToyRun(**OPTIMIZERS)
-    engine = build(run, stage)
+    engine = build(run, stage, run.model())
     sums, absent = [], []
     for step in range(steps):
         before = whole(engine)
@@ -87,3 +89,89 @@ def test_a_head_whose_task_is_absent_keeps_its_bits(pair: Workers, stage: int | 
     for found in pair.run(trajectory, stage, STEPS):
         assert found["absent"], "no task was absent from any step: the test shows nothing"
         assert all(found["absent"])
+
+
+def begin(stage: int | None, steps: int, dropout: float) -> dict[str, Any]:
+    """Train from the first weights; give weights and optimizer state by name."""
+    return proceed(stage, 0, steps, dropout, None)
+
+
+def proceed(
+    stage: int | None, start: int, stop: int, dropout: float, left: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Train some steps of the toy run, going on from what was left."""
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    run = ToyRun(**OPTIMIZERS)
+    model = run.model(dropout)
+    if left is not None:
+        with torch.no_grad():
+            for name, _, parameter in model.named():
+                parameter.copy_(left["weights"][name])
+    engine = build(run, stage, model)
+    if left is not None:
+        engine.restore(left["state"])
+    for step in range(start, stop):
+        run.step(engine, step, rank, ranks)
+    found = {"weights": whole(engine), "state": dict(engine.state())}
+    if isinstance(engine, DeepSpeedEngine):
+        engine.close()
+    return found
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_an_interrupted_engine_ends_with_the_bits_of_an_untouched_one(
+    pair: Workers, stage: int
+) -> None:
+    untouched = pair.run(begin, stage, 6, 0.1)[0]
+    left = pair.run(begin, stage, 1, 0.1)[0]
+    left = pair.run(proceed, stage, 1, 4, 0.1, left)[0]
+    ended = pair.run(proceed, stage, 4, 6, 0.1, left)[0]
+    assert ended["state"].keys() == untouched["state"].keys()
+    for kind in ("weights", "state"):
+        for name, value in untouched[kind].items():
+            assert torch.equal(ended[kind][name], value), (kind, name)
+
+
+@pytest.mark.parametrize(("pairs", "alones"), [(2, 0), (3, 2), (1, 3)])
+def test_state_moves_between_worker_counts_and_zero_stages(
+    pair: Workers, alone: Workers, expected: dict[str, Any], pairs: int, alones: int
+) -> None:
+    left = pair.run(begin, pairs, 2, 0.0)[0]
+    left = alone.run(proceed, alones, 2, 4, 0.0, left)[0]
+    ended = pair.run(proceed, pairs, 4, STEPS, 0.0, left)[0]
+    for name, value in expected["weights"].items():
+        torch.testing.assert_close(ended["weights"][name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_that_never_stepped_has_no_state(pair: Workers) -> None:
+    run = ToyRun(**OPTIMIZERS)
+    tasks = [{run.plan.tasks[t] for t in run.plan.step(step).tasks} for step in range(20)]
+    step = next(step for step, seen in enumerate(tasks) if seen != set(SIZES))
+    state = pair.run(proceed, 2, step, step + 1, 0.0, None)[0]["state"]
+    assert {name.split(".")[0] for name in state} == {"encoder", *tasks[step]}
+
+
+def test_settings_of_one_task_move_only_its_own_head(alone: Workers) -> None:
+    before = alone.run(one_step, {})[0]
+    after = alone.run(one_step, {"texts": {"lr": 0.5, "weight_decay": 0.3}})[0]
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(name.startswith("texts.") for name in moved)
+
+
+def one_step(changed: dict[str, Any]) -> dict[str, torch.Tensor]:
+    run = ToyRun(**changed)
+    model = run.model()
+    engine = PlainEngine(model, run.groups(model), 0.0)
+    run.step(engine, 0)
+    return whole(engine)
+
+
+def nothing_built(folder: str) -> list[str]:
+    os.environ["TORCH_EXTENSIONS_DIR"] = folder
+    begin(2, 1, 0.0)
+    return os.listdir(folder)
+
+
+def test_no_operator_is_ever_compiled(pair: Workers, tmp_path: Path) -> None:
+    assert pair.run(nothing_built, str(tmp_path)) == [[], []]
