@@ -21,7 +21,8 @@ def reader(
 ) -> Reader:
     """Give the tokenizer of ``model``: ``tiny``, ``minilm``, a folder, or a hub id.
 
-    ``texts`` gives the training texts, each time anew; only ``tiny`` reads them, for its vocabulary.
+    ``texts`` gives the training texts, anew at each call; only ``tiny`` reads them, to learn its
+    vocabulary.
     """
     from encoders import sources, tiny
 
@@ -47,7 +48,7 @@ def load(
     may replace the model's own. ``seed`` draws the weights of ``tiny`` and nothing else. The global
     random state is left as it was.
     """
-    from encoders import sources, tiny
+    from encoders import network, sources, tiny
     from encoders.encoder import Encoder
     from encoders.tokenizer import Reader
 
@@ -59,8 +60,8 @@ def load(
             )
         return Encoder(tiny.model(own.vocabulary, dropout, attention_dropout, seed), own)
     source = sources.find(model, revision)
-    network = sources.network(source, dropout, attention_dropout)
-    return Encoder(network, own or sources.reader(source))
+    pretrained = network.pretrained(source, dropout, attention_dropout)
+    return Encoder(pretrained, own or sources.reader(source))
 
 
 def __getattr__(name: str) -> Any:

@@ -6,13 +6,14 @@ import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from encoders import packed
+from encoders import dropout, packed, positions
+from encoders.network import quiet
 from encoders.packed import Packing
 from encoders.tokenizer import Reader
 
@@ -23,20 +24,40 @@ class Encoder(nn.Module):
     def __init__(self, network: PreTrainedModel, reader: Reader) -> None:
         """Take over ``network``; where it cannot attend packed, sequences are padded inside."""
         super().__init__()
+        config = network.config
         self.network = network
         self.reader = reader
-        config = network.config
         self.width: int = config.hidden_size
+        """The size of the hidden states."""
         self.vocabulary: int = config.vocab_size
-        causal = getattr(config, "is_decoder", False) or config.model_type in CAUSAL
+        """The number of input embeddings."""
+        causal = any(getattr(module, "is_causal", False) for module in network.modules())
         self.summary: Literal["first", "last"] = "last" if causal else "first"
-        self._plain_attention = config._attn_implementation
-        self._first_position = packed.first_position(network)
-        self._has_types = _type_rows(network) > 1
-        self.packs = bool(network._supports_attention_backend)
-        if self.packs:
-            network.set_attn_implementation(packed.NAME)
+        """Which token of a sequence stands for all of it."""
+        self.limit = positions.readable(config)
+        """The number of tokens a sequence may have."""
+        dropout.replace(network)
+        self._own_attention: str = config._attn_implementation
+        self._first_position = positions.first_position(config)
+        self._options = _options(network)
+        self.packs = False
+        """Whether no token of padding is computed."""
+        if packed.fits(network):
+            self._pack()
         self.train()
+
+    def _pack(self) -> None:
+        """Switch to packed attention, and back if hidden states should then differ."""
+        ids = torch.arange(8, device=self.network.device) % self.vocabulary
+        given = (ids, torch.zeros_like(ids), torch.tensor([0, 3, 8]))
+        self.eval()
+        with torch.no_grad():
+            padded = self(*given)
+            self.network.set_attn_implementation(packed.NAME)
+            self.packs = True
+            if not torch.allclose(self(*given), padded, rtol=1e-3, atol=1e-4):
+                self.network.set_attn_implementation(self._own_attention)
+                self.packs = False
 
     def forward(
         self,
@@ -49,64 +70,79 @@ class Encoder(nn.Module):
 
         ``type_ids [tokens]`` is 1 in second texts of pairs, ``offsets [sequences + 1]`` are the
         cumulative lengths, ``additions`` are positions ``[n]`` and vectors ``[n, width]`` to be
-        added to the input embeddings there.
+        added to the input embeddings there. A sequence longer than ``limit`` is a ``ValueError``.
         """
         if not len(input_ids):
-            # Still a function of every parameter: all ranks must make the same gradients.
-            nothing = sum(parameter.sum() * 0 for parameter in self.parameters())
-            return input_ids.new_zeros((0, self.width), dtype=torch.float32) + nothing
-        packing = Packing.of(offsets)
+            # Read one token and give none: every rank must make gradients for every parameter.
+            one = input_ids.new_zeros(1)
+            return self(one, one, torch.tensor([0, 1]))[:0]
+        packing = Packing.of(offsets, input_ids.device)
+        longest = packing.blocks[-1][1]
+        if longest > self.limit:
+            raise ValueError(
+                f"a sequence has {longest} tokens; this encoder reads at most {self.limit}. "
+                "Tokenise with its Reader, which cuts longer ones."
+            )
         embedded = self.network.get_input_embeddings()(input_ids[packing.order])
-        for positions, vectors in additions:
-            embedded = embedded.index_add(0, packing.back[positions], vectors.to(embedded.dtype))
+        for where, vectors in additions:
+            embedded = embedded.index_add(0, packing.back[where], vectors.to(embedded.dtype))
         read = self._read_packed if self.packs else self._read_padded
         return read(embedded, type_ids[packing.order], packing)[packing.back]
 
     def _read_packed(self, embedded: Tensor, types: Tensor, packing: Packing) -> Tensor:
-        options = {"token_type_ids": types[None]} if self._has_types else {}
-        if "use_cache" in inspect.signature(type(self.network).forward).parameters:
-            options["use_cache"] = False
-        hidden: Tensor = self.network(
-            inputs_embeds=embedded[None],
-            position_ids=(packing.positions + self._first_position)[None],
-            packing=packing,
-            **options,
-        ).last_hidden_state
-        return hidden[0]
+        places = packing.positions + self._first_position
+        return self._run(embedded[None], types[None], places[None], packing=packing)[0]
 
     def _read_padded(self, embedded: Tensor, types: Tensor, packing: Packing) -> Tensor:
-        raise NotImplementedError
+        lengths = torch.tensor(packing.lengths, device=embedded.device)
+        places = torch.arange(int(lengths.max()), device=embedded.device)
+        mask = places < lengths[:, None]
+        vectors = embedded.new_zeros((*mask.shape, embedded.shape[1]))
+        vectors[mask] = embedded
+        kinds = types.new_zeros(mask.shape)
+        kinds[mask] = types
+        places = (places + self._first_position).expand(mask.shape)
+        return self._run(vectors, kinds, places, attention_mask=mask.long())[mask]
+
+    def _run(self, vectors: Tensor, types: Tensor, places: Tensor, **given: Any) -> Tensor:
+        offered = {"token_type_ids": types, "position_ids": places, "use_cache": False}
+        given.update((name, offered[name]) for name in self._options)
+        hidden: Tensor = self.network(inputs_embeds=vectors, **given).last_hidden_state
+        return hidden
 
     def save(self, folder: Path | str, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write network and tokenizer as a folder that plain ``transformers`` loads.
 
-        ``weights`` (by this module's parameter names) stand in where parameters are sharded.
+        ``weights``, by this module's parameter names, stand in where parameters are sharded.
         """
         state = self.network.state_dict()
-        state |= {n.removeprefix("network."): w for n, w in (weights or {}).items()}
-        self.network.set_attn_implementation(self._plain_attention)
+        state |= {name.removeprefix("network."): w for name, w in (weights or {}).items()}
+        self.network.set_attn_implementation(self._own_attention)
         try:
-            self.network.save_pretrained(folder, state_dict=state)
+            with quiet():
+                self.network.save_pretrained(folder, state_dict=state)
         finally:
             if self.packs:
                 self.network.set_attn_implementation(packed.NAME)
         self.reader.save(folder)
 
     def digest(self) -> str:
-        """Give the sha256 of all weights, in the order of their names."""
+        """Give the sha256 of the weights as they are now, whatever order they come in."""
         sha = hashlib.sha256()
         for name, parameter in sorted(self.network.named_parameters()):
-            sha.update(f"{name} {tuple(parameter.shape)}\n".encode())
-            sha.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+            sha.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
+            sha.update(parameter.detach().cpu().contiguous().numpy())
         return sha.hexdigest()
 
 
-CAUSAL = ("gpt2",)
-
-
-def _type_rows(network: nn.Module) -> int:
-    """Give the number of token types that a network tells apart."""
-    for name, parameter in network.named_parameters():
-        if name.endswith("token_type_embeddings.weight"):
-            return len(parameter)
-    return 0
+def _options(network: PreTrainedModel) -> list[str]:
+    """Name what to tell the network beside the input embeddings."""
+    arguments = inspect.signature(type(network).forward).parameters
+    types = sum(
+        len(parameter)
+        for name, parameter in network.named_parameters()
+        if name.endswith("token_type_embeddings.weight")
+    )
+    # GPT-2 takes token types as well, but looks them up among its words.
+    wanted = {"token_type_ids": types > 1, "position_ids": True, "use_cache": True}
+    return [name for name, wants in wanted.items() if wants and name in arguments]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from encoders import dropout as dropouts
 
 NAME = "tlmt_packed"
 """What a configuration calls this attention."""
@@ -28,26 +31,28 @@ class Packing:
     back: Tensor
     """``[tokens]``: where each token of the batch lies inside the network."""
     positions: Tensor
-    """``[tokens]``: place of each token in its sequence, as the network lies."""
-    groups: list[tuple[int, int]]
-    """Number and length of the sequences of each block."""
+    """``[tokens]``: place of each token in its sequence, in the order inside the network."""
+    blocks: list[tuple[int, int]]
+    """Number and length of the sequences of each block, shortest first."""
 
     @classmethod
-    def of(cls, offsets: Tensor) -> Packing:
+    def of(cls, offsets: Tensor, device: torch.device) -> Packing:
         """Read the packing off the cumulative lengths ``[sequences + 1]``."""
-        edges = offsets.tolist()
-        lengths = [end - start for start, end in zip(edges, edges[1:], strict=False)]
-        ranked = sorted((n, start) for n, start in zip(lengths, edges, strict=False) if n)
-        groups = [(len(list(same)), n) for n, same in groupby(n for n, _ in ranked)]
-        size = torch.tensor([n for n, _ in ranked], dtype=torch.long)
-        first = torch.tensor([start for _, start in ranked], dtype=torch.long)
-        begin = size.cumsum(0) - size
-        positions = torch.arange(int(size.sum())) - begin.repeat_interleave(size)
-        order = first.repeat_interleave(size) + positions
+        edges = offsets.cpu().long()
+        lengths, rank = edges.diff().sort(stable=True)
+        begin = lengths.cumsum(0) - lengths
+        tokens = int(edges[-1])
+        positions = torch.arange(tokens) - begin.repeat_interleave(lengths)
+        order = edges[:-1][rank].repeat_interleave(lengths) + positions
         back = torch.empty_like(order)
-        back[order] = torch.arange(len(order))
-        device = offsets.device
-        return cls(order.to(device), back.to(device), positions.to(device), groups)
+        back[order] = torch.arange(tokens)
+        blocks = [(len(list(same)), n) for n, same in groupby(lengths.tolist()) if n]
+        return cls(order.to(device), back.to(device), positions.to(device), blocks)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Give the length of every sequence, in the order inside the network."""
+        return [length for count, length in self.blocks for _ in range(count)]
 
 
 def attend(
@@ -61,20 +66,44 @@ def attend(
     packing: Packing | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend inside each sequence; all ``[1, heads, tokens, width of a head]``, as packed."""
+    """Attend inside each sequence, ``[1, heads, tokens, size]`` to ``[1, tokens, heads, size]``.
+
+    On a CPU all is done in fp32, also under bf16 autocast: lengths differ from batch to batch, and
+    preparing a bf16 product for a shape not seen before costs more than bf16 saves at these sizes.
+    """
     if packing is None:
         raise ValueError(f"the attention {NAME!r} reads packed batches only; use encoders.Encoder")
+    kind = query.device.type
+    work = torch.float32 if kind == "cpu" else query.dtype
     causal = bool(getattr(module, "is_causal", False))
-    sizes = [count * length for count, length in packing.groups]
-    out = []
-    parts = (tensor[0].transpose(0, 1).split(sizes) for tensor in (query, key, value))
-    for (count, length), q, k, v in zip(packing.groups, *parts, strict=True):
-        q, k, v = (x.unflatten(0, (count, length)).transpose(1, 2) for x in (q, k, v))
-        mixed = functional.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=causal, scale=scaling
+    repeats = query.shape[1] // key.shape[1]
+    sizes = [count * length for count, length in packing.blocks]
+    mixed = []
+    with torch.autocast(kind, enabled=False):
+        parts = (x[0].transpose(0, 1).to(work).split(sizes) for x in (query, key, value))
+        for (count, length), *block in zip(packing.blocks, *parts, strict=True):
+            q, k, v = (x.unflatten(0, (count, length)).transpose(1, 2) for x in block)
+            if repeats > 1:
+                k, v = (x.repeat_interleave(repeats, dim=1) for x in (k, v))
+            mixed.append(_mix(q, k, v, scaling, dropout, causal).transpose(1, 2).flatten(0, 1))
+        return torch.cat(mixed).to(query.dtype).unsqueeze(0), None
+
+
+def _mix(
+    q: Tensor, k: Tensor, v: Tensor, scaling: float | None, rate: float, causal: bool
+) -> Tensor:
+    """Give ``softmax(q k') v``; all ``[sequences, heads, length, size]``."""
+    if rate == 0 or q.device.type != "cpu":
+        return functional.scaled_dot_product_attention(
+            q, k, v, dropout_p=rate, is_causal=causal, scale=scaling
         )
-        out.append(mixed.transpose(1, 2).flatten(0, 1))
-    return torch.cat(out).unsqueeze(0), None
+    # The same, since PyTorch's is several times slower on a CPU once it has to drop.
+    scores = q * (q.shape[-1] ** -0.5 if scaling is None else scaling) @ k.transpose(-1, -2)
+    if causal:
+        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(hidden, float("-inf"))
+    weights = scores.softmax(-1) * dropouts.keep(scores.shape, rate, q.device)
+    return (weights @ v) * dropouts.scale(rate)
 
 
 def _no_mask(*args: Any, **kwargs: Any) -> None:
@@ -85,35 +114,20 @@ AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, _no_mask)
 
 
-def first_position(network: nn.Module) -> int:
-    """Give the position id of a sequence's first token: RoBERTa's start after the padding's."""
-    embeddings = getattr(network, "embeddings", None)
-    if hasattr(type(embeddings), "create_position_ids_from_input_ids"):
-        return int(embeddings.padding_idx) + 1
-    return 0
+def fits(network: PreTrainedModel) -> bool:
+    """Say whether ``attend`` may take the place of the network's own attention.
 
-
-def readable(config: PreTrainedConfig) -> int:
-    """Give the number of tokens that the position embeddings of a network can tell apart."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions < 1:
-        return 1 << 20
-    skipped = config.pad_token_id + 1 if config.model_type in AFTER_PADDING else 0
-    return positions - skipped
-
-
-AFTER_PADDING = (
-    "roberta",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "camembert",
-    "roberta-prelayernorm",
-    "mpnet",
-    "longformer",
-    "data2vec-text",
-    "esm",
-    "xmod",
-    "ibert",
-    "layoutlmv3",
-)
-"""Model types whose position ids start after the padding's, as in fairseq."""
+    What cannot be read off its class and configuration (relative positions, soft caps, ...) shows
+    when ``Encoder`` compares the two.
+    """
+    config = network.config
+    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+    windows = (getattr(config, name, None) for name in ("sliding_window", "local_attention"))
+    arguments = inspect.signature(type(network).forward).parameters
+    return bool(
+        network._supports_attention_backend
+        and layers == {"full_attention"}
+        and not any(windows)
+        and {"inputs_embeds", "position_ids"} <= set(arguments)
+        and any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values())
+    )

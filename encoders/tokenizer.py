@@ -14,7 +14,7 @@ from typing import Any
 # library's threads warns at every later fork.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tokenizers import Encoding, Tokenizer  # noqa: E402 (the setting above must come first)
+from tokenizers import Encoding, Tokenizer
 
 Text = str | tuple[str, str] | list[str]
 """One sequence: a text, a pair of texts, or words."""
@@ -44,7 +44,7 @@ class Reader:
     """
 
     def __init__(self, tokenizer: Tokenizer, config: dict[str, Any], limit: int) -> None:
-        """``config`` is what ``tokenizer_config.json`` holds; ``limit`` counts special tokens too."""
+        """``config`` is for ``tokenizer_config.json``; ``limit`` counts special tokens too."""
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.tokenizer = tokenizer
@@ -57,7 +57,7 @@ class Reader:
         return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
 
     def __call__(self, texts: Sequence[Text], max_length: int | None = None) -> list[Encoded]:
-        """Tokenise ``texts``, each cut to ``max_length`` tokens (at most, and by default, ``limit``).
+        """Tokenise ``texts``, each cut to ``max_length`` tokens or to ``limit``, if that is less.
 
         A pair is cut at its longer text. A word the tokenizer knows nothing about (a lone control
         character, say) still gets a token, so that every word has a place.
