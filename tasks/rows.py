@@ -82,7 +82,8 @@ def _sheets(data: Data, columns: Sequence[str], places: Sequence[Path]) -> dict[
 
 def _files(path: str, places: Sequence[Path]) -> dict[str, Path]:
     """Find the file of each split in the first place that has such a folder with any of them."""
-    folders = list(dict.fromkeys(place / path for place in places)) or [Path(path)]
+    own = Path(path).expanduser()
+    folders = list(dict.fromkeys(place / own for place in places)) or [own]
     for folder in folders:
         found: dict[str, Path] = {}
         for split in SPLITS:
