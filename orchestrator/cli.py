@@ -13,6 +13,8 @@ from orchestrator.verb import FAILURE, INTERRUPTED, Answer, answering
 if TYPE_CHECKING:
     from orchestrator.experiment import Experiment
 
+TOKENS = 8192  # of one forward while scoring
+
 app = typer.Typer(
     name="tlmt",
     no_args_is_help=True,
@@ -74,13 +76,22 @@ def train(
 @answering
 def evaluate(
     run: Run,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     as_json: Json = False,
 ) -> Answer:
     """Score a run's best checkpoint."""
-    from orchestrator import journal, predict, view
+    from orchestrator import evaluate as evaluation
+    from orchestrator import journal, view
+    from orchestrator.predict import Predictor
+    from orchestrator.prepare import Prepared
 
-    found = predict.scores(journal.find(run, Path("runs")), split)
+    if split not in ("validation", "test"):
+        raise ValueError(f"--split is {split!r}; expected validation or test.")
+    folder = journal.find(run, Path("runs"))
+    prepared = Prepared.read(folder)
+    rows = {t: prepared.open(t, split) for t, own in prepared.tasks.items() if split in own.splits}
+    model = Predictor.load(folder).model
+    found = evaluation.evaluate(model, rows, TOKENS, evaluation.Ranks()).scores
     return Answer(found, view.scores({task: {split: own} for task, own in found.items()}))
 
 
@@ -181,10 +192,14 @@ def _trained(folder: Path) -> Answer:
     """Train the run in a folder to its end, in view of the user."""
     from orchestrator import run, view
     from orchestrator.experiment import load
+    from orchestrator.prepare import Prepared
 
     print(f"run: {folder}", file=sys.stderr)
     try:
-        with view.watching(load(folder / "experiment.yaml").train.steps) as watch:
+        steps = load(folder / "experiment.yaml").train.steps
+        prepared = Prepared.read(folder)
+        mains = {task: prepared.family(task).main for task in prepared.tasks}
+        with view.watching(steps, mains) as watch:
             results = run.train(folder, watch)
     except run.Interrupted as stopped:
         return Answer({"run_id": folder.name, "stopped": str(stopped)}, str(stopped), INTERRUPTED)

@@ -23,7 +23,9 @@ PAUSE = 10.0
 class Watch:
     """Takes a run's records as they come and tells step, losses, tokens per second, time left."""
 
-    def __init__(self, steps: int, bar: Progress) -> None:
+    def __init__(self, steps: int, mains: Mapping[str, str], bar: Progress) -> None:
+        """``mains`` gives each task's main metric, which alone is told of an evaluation."""
+        self._mains = {f"{task}/validation/{metric}" for task, metric in mains.items()}
         self._bar = bar
         self._task = bar.add_task("", total=steps, start=False)
         self._losses: dict[str, float] = {}
@@ -41,7 +43,7 @@ class Watch:
                 self._event(record)
             elif record.key.endswith("/train/loss"):
                 self._losses[record.key.partition("/")[0]] = record.value
-            elif "/validation/" in record.key:
+            elif record.key in self._mains:
                 scores[record.key.replace("/validation/", " ")] = record.value
             elif record.key == "speed/tokens_per_second":
                 self._speed = record.value
@@ -72,7 +74,7 @@ class Watch:
 
 
 @contextmanager
-def watching(steps: int) -> Iterator[Watch]:
+def watching(steps: int, mains: Mapping[str, str]) -> Iterator[Watch]:
     """Show a run's progress on stderr: a bar on a terminal, a line now and then elsewhere."""
     console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
     columns = [
@@ -82,7 +84,7 @@ def watching(steps: int) -> Iterator[Watch]:
         TimeRemainingColumn(),
     ]
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield Watch(steps, bar)
+        yield Watch(steps, mains, bar)
 
 
 def scores(tasks: Mapping[str, Mapping[str, Any]]) -> Table:

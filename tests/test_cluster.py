@@ -22,6 +22,8 @@ from orchestrator import submit
 ROOT = Path(__file__).parent.parent
 CLUSTER: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text())
 TOOLS = ("ssh", "ssh-keygen", "nc", "rsync", "/usr/sbin/sshd")
+SHORT = ("train.steps=4", "train.evaluate_every=4", "batch.tokens=512", "scaling.workers=1")
+"""What shortens the demo: the way to the cluster is tested here, not the training."""
 
 missing = [tool for tool in TOOLS if shutil.which(tool) is None]
 reason = f"needs {', '.join(missing)}" if missing else "needs root, to start an ssh server"
@@ -135,7 +137,14 @@ class Loopback:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=280,
+        )
+
+    def submit(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a ``tlmt`` command line on the head."""
+        file = str(self.file)
+        return self.call(
+            "submit", "--no-config-cache", file, "orchestrator/submit.py", "--", *words
         )
 
     def close(self) -> None:
@@ -169,22 +178,21 @@ def loopback() -> Iterator[Loopback]:
 @over_ssh
 @pytest.mark.ray
 @pytest.mark.cluster
+@pytest.mark.timeout(600)
 def test_a_submitted_command_line_runs_on_the_head(loopback: Loopback) -> None:
     up = loopback.call("up", "-y", "--no-config-cache", str(loopback.file))
     assert up.returncode == 0, up.stdout + up.stderr
-    submitted = loopback.call(
-        "submit", "--no-config-cache", str(loopback.file), "orchestrator/submit.py", "--", "--help"
-    )
+    submitted = loopback.submit("train", "experiments/demo.yaml", *SHORT)
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
-    print(up.stdout, submitted.stdout, submitted.stderr)
-    failed = loopback.call(
-        "submit",
-        "--no-config-cache",
-        str(loopback.file),
-        "orchestrator/submit.py",
-        "--",
-        "no-such-verb",
-    )
+    (found,) = (loopback.home / "tlmt" / "runs" / "demo").glob("*/results.json")
+    results = json.loads(found.read_text())
+    assert results["steps"] == 4
+    assert set(results["tasks"]) == {"sentiment", "topic", "roles"}
+    logs = loopback.ray / "session_latest" / "logs"
+    assert list(logs.glob("python-core-driver-*")), "the run did not use the cluster's Ray"
+    assert not list((loopback.folder / "ray").glob("session_*")), "the run started its own Ray"
+
+    failed = loopback.submit("train", "experiments/demo.yaml", "train.stepz=4")
     assert failed.returncode == 1
-    print(failed.stdout, failed.stderr)
-    assert "exit code 2" in failed.stdout + failed.stderr
+    assert "did you mean train.steps?" in failed.stdout + failed.stderr
+    assert "tlmt ended with exit code 2." in failed.stdout + failed.stderr

@@ -6,6 +6,8 @@ from rich.console import Console, RenderableType
 from orchestrator import view
 from orchestrator.journal import Record
 
+MAINS = {"topic": "accuracy"}
+
 
 def plain(renderable: RenderableType) -> str:
     """Render as into a pipe."""
@@ -21,9 +23,11 @@ def record(step: int, key: str, value: object) -> Record:
 
 
 def test_an_evaluation_is_told_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    with view.watching(20) as watch:
+    with view.watching(20, MAINS) as watch:
         watch([record(9, "topic/train/loss", 0.5), record(9, "speed/tokens_per_second", 1234.0)])
-        watch([record(10, "topic/validation/accuracy", 0.75)])
+        watch(
+            [record(10, "topic/validation/accuracy", 0.75), record(10, "topic/validation/mcc", 1.0)]
+        )
     out, errors = capsys.readouterr()
     assert out == ""
     assert errors == "step 10, validation: topic accuracy 0.750\n"
@@ -33,19 +37,19 @@ def test_a_log_hears_of_the_training_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(view, "PAUSE", 0.0)
-    with view.watching(20) as watch:
+    with view.watching(20, MAINS) as watch:
         watch([record(9, "topic/train/loss", 0.5), record(9, "speed/tokens_per_second", 1234.0)])
     assert capsys.readouterr().err.startswith("step 9, loss: topic 0.500  1,234 tokens/s")
 
 
 def test_going_on_says_from_where(capsys: pytest.CaptureFixture[str]) -> None:
-    with view.watching(20) as watch:
+    with view.watching(20, MAINS) as watch:
         watch([record(10, "event/resume", {"from_step": 10})])
     assert "going on from step 10" in capsys.readouterr().err
 
 
 def test_only_a_second_start_is_worth_a_word(capsys: pytest.CaptureFixture[str]) -> None:
-    with view.watching(20) as watch:
+    with view.watching(20, MAINS) as watch:
         watch([record(0, "event/start", {})])
         assert capsys.readouterr().err == ""
         watch([record(5, "topic/train/loss", 0.5), record(0, "event/start", {})])
