@@ -178,3 +178,10 @@ def find(run: str, storage: Path) -> Path:
         f"run below {storage}.{hint} Give the folder, the id or the name of a run; "
         f"'tlmt train' makes one."
     )
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

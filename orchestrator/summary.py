@@ -65,16 +65,32 @@ class Summary:
         return journal.series(self.records)
 
     def _json(self, name: str) -> dict[str, Any]:
+        """Read a file of the folder; one that is not there yet is empty."""
         path = self.folder / name
-        content: dict[str, Any] = (
-            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        )
-        return content
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     @property
     def hash(self) -> str:
         """The hash of all that changes the result."""
         return str(self._json("identity.json").get("hash", ""))
+
+    @property
+    def confusions(self) -> dict[str, Any]:
+        """Task to labels and counts on the test split, where the family has them."""
+        test = journal.last_event(self.records, "test")
+        return {} if test is None else dict(test.value.get("confusions", {}))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The libraries that wrote the newest checkpoint."""
+        manifests = sorted(self.folder.glob("checkpoints/step-*/manifest.json"))
+        name = str(manifests[-1].relative_to(self.folder)) if manifests else ""
+        return dict(self._json(name).get("versions", {}))
+
+    @property
+    def precision(self) -> str:
+        """What training computed in."""
+        return str(self.experiment.get("train", {}).get("precision", ""))
 
     def data(self) -> Iterator[DataSplit]:
         """Give every split of every task."""

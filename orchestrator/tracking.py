@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.journal import Record, Tail, valid
+from orchestrator.journal import Record, Tail, replace_text, valid
 from orchestrator.store import (
     METRICS_PER_REQUEST,
     OUTAGES,
@@ -227,10 +227,3 @@ class Tracker:
 def sync_runs(folders: Iterable[Path]) -> dict[Path, bool]:
     """Send what is not yet sent of each run; say of each whether MLflow now has all of it."""
     return {folder: Tracker(folder).sync(now=True) for folder in folders}
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
