@@ -56,10 +56,9 @@ def check(words: Words, as_json: Json = False) -> Answer:
 @app.command()
 @answering
 def train(
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="[EXPERIMENT] [KEY=VALUE]...")
-    ] = None,
+    words: Words = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Prepare, show, stop.")] = False,
     as_json: Json = False,
 ) -> Answer:
     """Train one model on all tasks of an experiment."""
@@ -67,9 +66,12 @@ def train(
     from orchestrator.experiment import places
 
     if resume is not None:
-        return _trained(journal.find(resume, Path("runs")))
+        path, changes = (None, words or []) if not words or "=" in words[0] else _split(words)
+        return _trained(run.resume(journal.find(resume, Path("runs")), path, changes))
     path, experiment = _experiment(words)
-    return _trained(run.create(experiment, places(path)))
+    if dry_run:
+        return Answer(experiment.resolved(), _dry(experiment, path))
+    return _trained(run.create(experiment, places(path), str(path)))
 
 
 @app.command()
@@ -185,7 +187,22 @@ def _experiment(words: list[str] | None) -> tuple[Path, Experiment]:
 
     if not words or "=" in words[0]:
         raise ValueError("An experiment file comes first, then changes as key=value.")
-    return Path(words[0]), load(words[0], words[1:])
+    path, changes = _split(words)
+    return path, load(path, changes)
+
+
+def _split(words: list[str]) -> tuple[Path, list[str]]:
+    return Path(words[0]), words[1:]
+
+
+def _dry(experiment: Experiment, path: Path) -> str:
+    """Prepare the data of an experiment and show what would be run."""
+    from orchestrator import run
+    from orchestrator.experiment import places
+
+    prepared, _ = run.ready(experiment, places(path), str(path))
+    notes = "".join(f"# {note}\n" for note in prepared.notes)
+    return f"{notes}{experiment.yaml()}".rstrip()
 
 
 def _trained(folder: Path) -> Answer:

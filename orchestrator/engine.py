@@ -18,19 +18,6 @@ from orchestrator.optimizer import CompositeOptimizer
 
 Tensors = Mapping[str, Tensor]
 
-COMPUTED = frozenset(
-    {
-        "train_batch_size",
-        "train_micro_batch_size_per_gpu",
-        "gradient_accumulation_steps",
-        "gradient_clipping",
-        "zero_allow_untested_optimizer",
-        "steps_per_print",
-        "zero_optimization.stage",
-    }
-)
-"""Keys of DeepSpeed's dict that follow from the experiment and cannot be set beside it."""
-
 
 @dataclass(frozen=True)
 class Fragment:
@@ -118,7 +105,7 @@ class _Stateful:
                 yield index[name], name, parameter
 
     def _whole(self, parameter: nn.Parameter, fragment: Fragment, value: Tensor) -> Tensor:
-        """Put a state tensor together from all ranks' fragments; exact, since they do not overlap."""
+        """Put a state tensor together from all ranks' fragments, which do not overlap: exact."""
         shape = getattr(parameter, "ds_shape", parameter.shape)
         if fragment.flat is parameter:
             return value.view(shape)

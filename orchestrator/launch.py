@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 import ray.train
 import torch
@@ -105,32 +106,33 @@ def work(config: dict[str, Any]) -> None:
     )
     writing = held(folder, ".writer.lock", wait=60) if world.rank == 0 else contextlib.nullcontext()
     with writing:
-        _drive(task, sender, time.time() - config["began"])
+        _drive(task, sender, config["began"])
 
 
-def _drive(task: loop.Work, sender: Sender, until_start: float) -> None:
-    first = task.world.rank == 0
-    trained = False
-    for news in loop.train(task):
-        trained |= "trained" in news.events
-        if "start" in news.events or "resume" in news.events:
-            news.values["speed/seconds_to_first_step"] = until_start
-        if first:
-            sender.add(news)
-        if news.checkpoint is not None:
-            ray.train.report(
-                {"step": news.step},
-                checkpoint=Checkpoint.from_directory(news.checkpoint),
-                checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
-            )
-        last = news
-    if trained:
+def _drive(task: loop.Work, sender: Sender, began: float) -> None:
+    first, last = task.world.rank == 0, loop.News(0)
+    try:
+        for last in loop.train(task):
+            if began and "speed/seconds_per_step" in last.values:
+                last.values["speed/seconds_to_first_step"] = time.time() - began
+                began = 0.0
+            if first:
+                sender.add(last)
+            if last.checkpoint is not None:
+                ray.train.report(
+                    {"step": last.step},
+                    checkpoint=Checkpoint.from_directory(last.checkpoint),
+                    checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
+                )
+    except FloatingPointError as error:  # on all ranks alike, and again at every retry
+        last = loop.News(last.step, events={"failed": {"error": str(error)}})
+    if "trained" in last.events:
         found = loop.test_scores(task)
-        last.events = {"test": {"scores": found.scores, "confusions": found.confusions}}
-        last.values, last.checkpoint = _peak_memory(), None
-        if first:
-            sender.add(last)
+        events = {"test": {"scores": found.scores, "confusions": found.confusions}}
+        last = loop.News(last.step, _peak_memory(), events)
     if first:
+        if not {"stop", "trained"} & set(last.events):
+            sender.add(last)
         sender.finish()
 
 
@@ -146,7 +148,6 @@ class Launch:
 
     def __init__(self, experiment: Experiment, folder: Path, attempt: int) -> None:
         """Start it. Raises ``ValueError`` at once if the cluster is too small for it."""
-        began = time.time()
         _connect()
         _fits(experiment)
         here = ray.get_runtime_context().get_node_id()
@@ -161,7 +162,7 @@ class Launch:
             train_loop_config={
                 "folder": str(folder),
                 "recorder": self._recorder,
-                "began": began,
+                "began": psutil.Process().create_time(),
             },
             torch_config=TorchConfig(backend="nccl" if experiment.scaling.gpus else "gloo"),
             scaling_config=ScalingConfig(
@@ -206,7 +207,7 @@ def _per_worker(experiment: Experiment) -> dict[str, float]:
 
 
 def _fits(experiment: Experiment) -> None:
-    """Refuse what would wait for ever. Raises ``ValueError`` with what is asked and what is there."""
+    """Refuse what would wait for ever. Raises ``ValueError`` with what is asked and there."""
     there = ray.cluster_resources()
     scaling = experiment.scaling
     for kind, each in _per_worker(experiment).items():
@@ -244,4 +245,3 @@ def _connect() -> None:
         runtime_env={"env_vars": environment},
         **options,
     )
-

@@ -81,6 +81,19 @@ def planned(experiment: Experiment, train: Mapping[str, Examples]) -> plan.Plan:
     return made
 
 
+@dataclass(frozen=True)
+class GlobalPart:
+    """What all ranks know of a global batch."""
+
+    terms: dict[str, int]
+    """Terms of each present task's loss sum."""
+    coefficients: dict[str, float]
+    """See ``joint_step``."""
+    tokens: int
+    borrowed: int
+    """Tokens read a second time, at weight 0, by ranks that would have had nothing to do."""
+
+
 class Training:
     """The state of one worker between steps."""
 
@@ -107,24 +120,24 @@ class Training:
         if resumed is not None:
             self.engine.restore(checkpoint.load_state(resumed))
 
-    def step(self) -> tuple[Tensor, dict[str, int], int]:
-        """Take the next step; give the global sums with the stop flag last, terms, and tokens."""
+    def step(self) -> tuple[Tensor, GlobalPart]:
+        """Take the next step; give the global sums with the stop flag last, and what it read."""
         step, world = self.progress.step, self.work.world
         self.engine.optimizer.set_rates(step, self.experiment.train.steps)
-        batches, terms, coefficients, tokens = self._batches(step)
+        batches, part = self._batches(step)
         seed = self.experiment.train.seed
         seeds = [
             keyed.torch_seed(seed, "step", step, world.rank, place) for place in range(len(batches))
         ]
-        sums = joint_step(self.engine, batches, coefficients, world.ranks, seeds)
+        sums = joint_step(self.engine, batches, part.coefficients, world.ranks, seeds)
         told = torch.cat([sums, sums.new_tensor([float(self.work.stop())])])
         if world.ranks > 1:
             dist.all_reduce(told)
         self.progress = replace(self.progress, step=step + 1)
-        return told, terms, tokens
+        return told, part
 
-    def _batches(self, step: int) -> tuple[list[Batch], dict[str, int], dict[str, float], int]:
-        """Cut this rank's part out of a global batch; give terms and coefficient per task too."""
+    def _batches(self, step: int) -> tuple[list[Batch], GlobalPart]:
+        """Cut this rank's micro-batches out of the global batch of a step."""
         planned, tasks = self.plan.step(step), self.plan.tasks
         picked = [(tasks[t], int(i)) for t, i in zip(planned.tasks, planned.examples, strict=True)]
         terms: dict[str, int] = {}
@@ -138,14 +151,13 @@ class Training:
         }
         lengths = [int(length) for length in planned.lengths]
         world, limit = self.work.world, self.experiment.batch.micro_tokens
-        batches = [
-            self._collated([picked[i] for i in micro], picked)
-            for micro in plan.split(lengths, world.ranks, limit)[world.rank]
-        ]
-        return batches, terms, coefficients, sum(lengths)
+        cut = plan.split(lengths, world.ranks, limit)
+        borrowed = lengths[0] * sum(not micro for own in cut for micro in own)
+        batches = [self._collated([picked[i] for i in micro], picked) for micro in cut[world.rank]]
+        return batches, GlobalPart(terms, coefficients, sum(lengths), borrowed)
 
     def _collated(self, own: Sequence[tuple[str, int]], every: Sequence[tuple[str, int]]) -> Batch:
-        """Pack a micro-batch; one without rows borrows a row at weight 0, to keep the ranks level."""
+        """Pack a micro-batch; one without rows borrows one at weight 0, to keep the ranks level."""
         rows: dict[str, list[Any]] = {}
         for task, index in own or every[:1]:
             rows.setdefault(task, []).append(self.train[task].example(index))
@@ -181,9 +193,7 @@ class Training:
     def save(self) -> Path:
         """Write a checkpoint and keep, beside it, only the best one."""
         progress, rank = self.progress, self.work.world.rank
-        folder = checkpoint.save(
-            self.work.run, self.engine, progress, self.work.fingerprint, rank
-        )
+        folder = checkpoint.save(self.work.run, self.engine, progress, self.work.fingerprint, rank)
         if rank == 0:
             keep = {progress.step, progress.best_step or progress.step}
             checkpoint.prune(self.work.run, keep)
@@ -210,13 +220,15 @@ def train(work: Work) -> Iterator[News]:
     yield News(start, events={"resume": {"from_step": start}} if start else {"start": {}})
     while not training.done:
         began = time.perf_counter()
-        told, terms, tokens = training.step()
+        told, part = training.step()
         *sums, asked = told.tolist()
         took = time.perf_counter() - began
         progress = training.progress
         training.progress = replace(progress, seconds=progress.seconds + took, score=None)
-        values = _losses(training.tasks, sums, terms, progress.step)
-        values["speed/tokens_per_second"] = tokens / took
+        values = _losses(training.tasks, sums, part.terms, progress.step)
+        values["speed/tokens_per_second"] = part.tokens / took
+        values["speed/seconds_per_step"] = took
+        values["speed/useful_token_share"] = part.tokens / (part.tokens + part.borrowed)
         yield News(progress.step, values | _rates(training))
         last = progress.step >= work.experiment.train.steps
         if last or progress.step % work.experiment.train.evaluate_every == 0:

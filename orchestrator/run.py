@@ -8,18 +8,20 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from orchestrator import checkpoint, identity, journal, loop, weights
 from orchestrator.access import held, secure_ray
-from orchestrator.experiment import Experiment, load
+from orchestrator.coherence import unscored
+from orchestrator.experiment import Experiment, ExperimentError, load
 from orchestrator.journal import Journal, Record, Tail
 from orchestrator.prepare import Prepared, prepare
 from orchestrator.tracking import Tracker
 
+EXPERIMENT = "experiment.yaml"
 LOOK = 0.25
 """Seconds between two looks at the journal."""
 
@@ -28,31 +30,65 @@ class Interrupted(RuntimeError):
     """The user asked a run to stop; it did, and can go on."""
 
 
-def create(experiment: Experiment, places: list[Path]) -> Path:
-    """Prepare the data of an experiment and make a run's folder for it.
+def ready(
+    experiment: Experiment, places: Sequence[Path], origin: str = "the experiment"
+) -> tuple[Prepared, dict[str, Any]]:
+    """Prepare the data of an experiment; give it with all that the run's result depends on.
 
-    Raises ``ValueError`` with every problem of the data of every task.
+    Raises ``ExperimentError`` with every problem of the data of every task.
     """
-    storage = Path(experiment.storage.path).resolve()
-    prepared = prepare(experiment, places, storage / "cache")
+    prepared = prepare(experiment, places, Path(experiment.storage.path) / "cache", origin=origin)
+    families = {task: prepared.family(task) for task in experiment.tasks}
+    if problems := unscored(experiment, families):
+        raise ExperimentError(problems, origin)
     loop.planned(experiment, {task: prepared.open(task, "train") for task in experiment.tasks})
+    return prepared, identity.ingredients(experiment, contents(experiment, prepared))
+
+
+def create(experiment: Experiment, places: Sequence[Path], origin: str = "the experiment") -> Path:
+    """Prepare the data of an experiment and make a run's folder for it; raises as ``ready``."""
+    prepared, ingredients = ready(experiment, places, origin)
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    storage = Path(experiment.storage.path).resolve()
     folder = storage / experiment.name / f"{stamp}-{secrets.token_hex(3)}"
     folder.mkdir(parents=True)
-    (folder / "experiment.yaml").write_text(experiment.yaml(), encoding="utf-8")
+    (folder / EXPERIMENT).write_text(experiment.yaml(), encoding="utf-8")
     prepared.write(folder)
-    identity.write(folder, identity.ingredients(experiment, contents(experiment, prepared)))
+    identity.write(folder, ingredients)
     return folder
 
 
-def contents(experiment: Experiment, prepared: Prepared) -> identity.Contents:
-    """Gather what stands behind the names in an experiment, first weights of the encoder included."""
-    families = {task: prepared.family(task) for task in experiment.tasks}
-    model = weights.first(experiment, families, Path(prepared.reader))
+def resume(folder: Path, path: Path | None, overrides: Sequence[str]) -> Path:
+    """Take up a run again, perhaps with other workers, ZeRO stage, retries or tracking.
+
+    ``path`` is an experiment file to compare with, default the run's own. Raises ``ValueError``
+    naming every setting that would change the result.
+    """
+    experiment = load(path or folder / EXPERIMENT, overrides)
+    prepared, before = Prepared.read(folder), identity.kept(folder)
+    now = identity.ingredients(experiment, contents(experiment, prepared, before["encoder"]))
+    if changed := identity.difference(before, now):
+        raise ValueError(
+            f"{folder} cannot go on with other settings, since they change its result:\n  "
+            + "\n  ".join(changed)
+            + "\nSet them back, or begin a new run: tlmt train EXPERIMENT"
+        )
+    (folder / EXPERIMENT).write_text(experiment.yaml(), encoding="utf-8")
+    return folder
+
+
+def contents(
+    experiment: Experiment, prepared: Prepared, encoder: str | None = None
+) -> identity.Contents:
+    """Gather what stands behind the names in an experiment, first weights included."""
+    if encoder is None:
+        families = {task: prepared.family(task) for task in experiment.tasks}
+        first = weights.first(experiment, families, Path(prepared.reader)).encoder
+        encoder = f"{first.digest()} {prepared.reader_digest}"
     return identity.Contents(
         {t: {s: own.digest for s, own in p.splits.items()} for t, p in prepared.tasks.items()},
         {task: own.fitted for task, own in prepared.tasks.items()},
-        f"{model.encoder.digest()} {prepared.reader_digest}",
+        encoder,
     )
 
 
@@ -65,7 +101,7 @@ def train(folder: Path, show: Callable[[list[Record]], None]) -> dict[str, Any]:
     secure_ray()
     from orchestrator.launch import Launch
 
-    experiment = load(folder / "experiment.yaml")
+    experiment = load(folder / EXPERIMENT)
     with held(folder, ".driver.lock"):
         attempt = 1 + max((record.attempt for record in journal.read(folder)), default=0)
         tail, tracker = Tail(folder), Tracker(folder)
@@ -87,17 +123,18 @@ def _ended(
     folder: Path, attempt: int, error: BaseException | None, tracker: Tracker
 ) -> dict[str, Any]:
     records = journal.read(folder)
-    stopped = journal.last_event(records, "stop", "test", "resume", "start")
-    finished = stopped is not None and stopped.event == "test"
-    ending = "end" if finished else "stop" if error is None else "failed"
+    told = journal.last_event(records, "stop", "test", "failed", "resume", "start")
+    finished = told is not None and told.event == "test"
+    cause = str(error) if error is not None else told.value.get("error") if told else None
+    ending = "end" if finished else "stop" if cause is None else "failed"
     with Journal(folder) as writer:
-        value = {"error": str(error)} if error is not None else {}
+        value = {"error": cause} if cause is not None else {}
         step = records[-1].step if records else 0
         writer.append([Record(folder.name, attempt, 0, step, f"event/{ending}", value)])
     if not finished:
         tracker.sync(now=True)
-        if error is not None:
-            raise RuntimeError(f"the run failed: {error}") from error
+        if cause is not None:
+            raise RuntimeError(f"the run failed: {cause}") from error
         raise Interrupted(f"stopped after step {step}. Go on with: tlmt train --resume {folder}")
     found = results(folder, journal.read(folder))
     (folder / "results.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -127,7 +164,7 @@ def _stopping(stop: Callable[[], None]) -> Iterator[None]:
 
 def results(folder: Path, records: list[Record]) -> dict[str, Any]:
     """Make ``results.json`` of a finished run from its journal and its best checkpoint."""
-    experiment, prepared = load(folder / "experiment.yaml"), Prepared.read(folder)
+    experiment, prepared = load(folder / EXPERIMENT), Prepared.read(folder)
     best = checkpoint.manifest(checkpoint.best(folder))
     test = journal.last_event(records, "test")
     assert test is not None

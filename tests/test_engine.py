@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from toy import SIZES, ToyRun
+from workers import Workers
 
 from orchestrator.engine import DeepSpeedEngine, Engine, PlainEngine, join
 from orchestrator.model import MultiTaskModel
-from toy import SIZES, ToyRun
-from workers import Workers
 
 OPTIMIZERS = {
     "encoder": {"name": "adamw", "lr": 0.01, "weight_decay": 0.1},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from orchestrator import keyed
 from orchestrator.batch import OWN, Batch, collate
-from orchestrator.settings import Optimizer
 from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import groups
 from orchestrator.plan import Plan, split
+from orchestrator.settings import Optimizer
 from tasks.family import Data, Family, Fault, Head, Rows
 
 
@@ -77,8 +77,8 @@ class Toy(Family):
     """Three classes, for a whole sequence or for each word."""
 
     Data = ToyData
-    losses = {"cross_entropy": Nothing}
-    columns = {"label": torch.int64}
+    losses: ClassVar[dict[str, type[BaseModel]]] = {"cross_entropy": Nothing}
+    columns: ClassVar[dict[str, torch.dtype]] = {"label": torch.int64}
     main = "accuracy"
     per_word = False
 
@@ -117,7 +117,11 @@ class Toy(Family):
         return [part.tolist() for part in labels.split(counts)]
 
     def score(self, predictions: Any, golds: Any) -> dict[str, float]:
-        pairs = [(p, g) for ps, gs in zip(predictions, golds, strict=True) for p, g in zip(ps, gs)]
+        pairs = [
+            (p, g)
+            for ps, gs in zip(predictions, golds, strict=True)
+            for p, g in zip(ps, gs, strict=True)
+        ]
         return {"accuracy": sum(p == g for p, g in pairs) / len(pairs)}
 
     def ask(self, record: Any) -> Any:
@@ -164,9 +168,18 @@ class ToyRun:
         lengths = {t: np.array([e["length"] for e in d], np.int32) for t, d in self.data.items()}
         total = sum(SIZES.values())
         self.plan = Plan(lengths, {t: n / total for t, n in SIZES.items()}, 60, seed=0)
-        self.families = {t: ToyTag(ToyData(), {}) if t == "tags" else Toy(ToyData(), {}) for t in SIZES}
+        self.families = {
+            t: ToyTag(ToyData(), {}) if t == "tags" else Toy(ToyData(), {}) for t in SIZES
+        }
         self.settings = {
-            t: Optimizer(**{"lr": 0.05, "schedule": "constant", "warmup": 0.0, **optimizers.get(t or "encoder", {})})
+            t: Optimizer(
+                **{
+                    "lr": 0.05,
+                    "schedule": "constant",
+                    "warmup": 0.0,
+                    **optimizers.get(t or "encoder", {}),
+                }
+            )
             for t in (None, *SIZES)
         }
 
@@ -177,7 +190,9 @@ class ToyRun:
     def groups(self, model: MultiTaskModel) -> list[dict[str, Any]]:
         return groups(model.named(), self.settings)
 
-    def batches(self, step: int, rank: int, ranks: int, micro: int = 25) -> tuple[list[Batch], dict[str, float]]:
+    def batches(
+        self, step: int, rank: int, ranks: int, micro: int = 25
+    ) -> tuple[list[Batch], dict[str, float]]:
         planned = self.plan.step(step)
         picked = [
             (self.plan.tasks[t], self.data[self.plan.tasks[t]][i])
