@@ -48,7 +48,10 @@ class Batch:
 
 def _rows_to(rows: Rows, device: torch.device) -> Rows:
     return Rows(
-        *(t.to(device) for t in (rows.sequences, rows.summary, rows.words, rows.word_counts)),
+        rows.sequences.to(device),
+        rows.summary.to(device),
+        rows.words.to(device),
+        rows.word_counts.to(device),
         {name: column.to(device) for name, column in rows.columns.items()},
         {name: count.to(device) for name, count in rows.counts.items()},
     )

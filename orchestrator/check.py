@@ -94,8 +94,8 @@ def check(experiment: Experiment, prepared: Prepared) -> Report:
         training.step()
         training.plan = replace(plan, batch_tokens=min(LARGEST, plan.batch_tokens))
         began = time.perf_counter()
-        told, terms, tokens = training.step()
-        rate = tokens / (time.perf_counter() - began)
+        told, part = training.step()
+        rate = part.tokens / (time.perf_counter() - began)
     sums = dict(zip(training.tasks, told.tolist(), strict=False))
     parts = [_part(task, experiment, prepared, plan) for task in plan.tasks]
     whole = sum(part.tokens for part in parts)
@@ -110,7 +110,7 @@ def check(experiment: Experiment, prepared: Prepared) -> Report:
         tokens=whole,
         parameters=parameters,
         flops=6.0 * (parameters - embeddings) * whole,
-        losses={task: sums[task] / max(1, count) for task, count in sorted(terms.items())},
+        losses={task: sums[task] / max(1, count) for task, count in sorted(part.terms.items())},
         tokens_per_second=rate,
         seconds=work / (rate * experiment.scaling.workers),
         memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

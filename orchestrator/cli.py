@@ -56,7 +56,9 @@ def check(words: Words, as_json: Json = False) -> Answer:
 @app.command()
 @answering
 def train(
-    words: Words = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[EXPERIMENT] [KEY=VALUE]...")
+    ] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Prepare, show, stop.")] = False,
     as_json: Json = False,

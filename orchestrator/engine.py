@@ -215,7 +215,8 @@ class DeepSpeedEngine(_Stateful):
         if self.stage == 3:
             part, start, count = zero.grad_position[zero.get_param_id(parameter)]
             at = count * dist.get_rank()
-            inside = max(0, min(count, int(parameter.ds_numel) - at))
+            whole: Any = parameter.ds_numel  # type: ignore[attr-defined]
+            inside = max(0, min(count, whole - at))
             return Fragment(zero.fp32_partitioned_groups_flat[part], start, at, inside)
         flat = zero.single_partition_of_fp32_groups[group]
         mapping: Any = getattr(parameter, "_hp_mapping", None)
