@@ -34,6 +34,7 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.text += " "
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
         if tag not in self.EMPTY:
             self.open.append(tag)
