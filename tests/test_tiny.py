@@ -1,0 +1,41 @@
+"""The built-in encoder is a function of its seed and its texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import encoders
+from encoders import tiny
+from encoders.tokenizer import Reader
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    return tiny.reader(lambda: ["the red cat sat on a mat", "no dog ran over the hill"])
+
+
+def test_tiny_is_a_function_of_its_seed_and_disturbs_no_other_draw(
+    reader: Reader, tmp_path: Path
+) -> None:
+    reader.save(tmp_path)
+    torch.manual_seed(11)
+    before = torch.random.get_rng_state()
+    first = encoders.load("tiny", folder=tmp_path, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(12)
+    assert encoders.load("tiny", folder=tmp_path, seed=1).digest() == first.digest()
+    assert encoders.load("tiny", folder=tmp_path, seed=2).digest() != first.digest()
+    assert first.packs
+    assert first.vocabulary == reader.vocabulary
+
+
+def test_weights_of_one_layer_do_not_depend_on_other_layers(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = dict(tiny.model(reader.vocabulary, 0.1, 0.1, seed=0).named_parameters())
+    monkeypatch.setattr(tiny, "LAYERS", 1)
+    for name, parameter in tiny.model(reader.vocabulary, 0.1, 0.1, seed=0).named_parameters():
+        assert torch.equal(parameter, two[name])
