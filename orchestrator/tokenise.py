@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,12 @@ def tokenise(
     Several processes may ask at once: one works, the others wait. ``digest`` stands for the
     content of ``rows``; ``processes`` defaults to one a core where there are many rows.
     """
+    if getattr(current_process(), "_inheriting", False):
+        # It would wait for the lock of its parent, which waits for it.
+        raise RuntimeError(
+            "a process of the pool is running its parent's script from the top; expected a script"
+            " that does its work under `if __name__ == '__main__':`"
+        )
     root = cache / "tokens"
     root.mkdir(parents=True, exist_ok=True)
     folder = root / work.name(split, digest)
