@@ -142,9 +142,7 @@ def prepare(
     return Prepared(tasks=prepared, reader=str(folder), reader_digest=reader.digest(), notes=notes)
 
 
-def training_texts(
-    families: dict[str, Family[Any]], splits: dict[str, Splits]
-) -> Iterable[str]:
+def training_texts(families: dict[str, Family[Any]], splits: dict[str, Splits]) -> Iterable[str]:
     """Give the texts of the training rows of all tasks: what a vocabulary may be learnt from."""
     for name in sorted(families):
         for row in splits[name].each("train"):
