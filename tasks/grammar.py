@@ -31,7 +31,6 @@ from tasks.lexicon import (
 
 T = TypeVar("T")
 FRAMES = ("person", "thing", "transfer", "relative", "occasion")
-VOICES = ("active", "passive")
 
 
 class Dice:
@@ -62,11 +61,12 @@ class Dice:
     def weighted(self, shares: Mapping[T, float]) -> T:
         """Draw a key with its share; the shares sum to 1."""
         left = self.number()
-        for choice, share in shares.items():
-            left -= share
+        *early, last = shares
+        for choice in early:
+            left -= shares[choice]
             if left < 0:
-                break
-        return choice
+                return choice
+        return last
 
 
 @dataclass

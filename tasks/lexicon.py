@@ -18,6 +18,18 @@ def _verb(entry: str) -> Verb:
     return (forms[0], forms[1], forms[-1])
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _phrases(text: str) -> tuple[str, ...]:
+    return tuple(text.split(", "))
+
+
+def _verbs(text: str) -> tuple[Verb, ...]:
+    return tuple(_verb(entry) for entry in _phrases(text))
+
+
 @dataclass(frozen=True)
 class Topic:
     """The words of one topic."""
@@ -49,14 +61,14 @@ def _topic(
     gifts: str,
 ) -> Topic:
     return Topic(
-        people=tuple(people.split()),
-        judges=tuple(judges.split()),
-        occasions=tuple(occasions.split()),
-        aspects=tuple(aspects.split()),
-        places=tuple(places.split(", ")),
-        deeds=tuple(_verb(entry) for entry in deeds.split(", ")),
-        works=tuple((_verb(verb), tuple(things.split())) for verb, things in works.items()),
-        gifts=tuple(gifts.split()),
+        people=_words(people),
+        judges=_words(judges),
+        occasions=_words(occasions),
+        aspects=_words(aspects),
+        places=_phrases(places),
+        deeds=_verbs(deeds),
+        works=tuple((_verb(verb), _words(things)) for verb, things in works.items()),
+        gifts=_words(gifts),
     )
 
 
@@ -67,7 +79,8 @@ TOPICS: dict[str, Topic] = {
         "critics listeners viewers reviewers",
         "play film concert opera exhibition premiere auction tour",
         "lighting sound seating staging heating",
-        "in the gallery, at the theatre, in the studio, on the stage, in the museum, in the library",
+        "in the gallery, at the theatre, in the studio, on the stage, in the museum, "
+        "in the library",
         "sketch sketched, film filmed, paint painted, portray portrayed, accompany accompanied",
         {
             "tune tuned": "piano violin cello guitar",
@@ -150,62 +163,47 @@ TOPICS: dict[str, Topic] = {
     ),
 }
 
-NAMES = tuple(
+NAMES = _words(
     "Anna Boris Clara David Elena Felix Greta Hugo Irene Jonas Karin Leo Mara Nils Olga Pavel "
-    "Rosa Simon Tessa Viktor".split()
+    "Rosa Simon Tessa Viktor"
 )
-PERSON_MODIFIERS = tuple("young old tall retired local foreign new former junior senior".split())
-THING_MODIFIERS = tuple("new old small large second spare".split())
-OCCASION_MODIFIERS = tuple("first second latest annual new long".split())
+PERSON_MODIFIERS = _words("young old tall retired local foreign new former junior senior")
+THING_MODIFIERS = _words("new old small large second spare")
+OCCASION_MODIFIERS = _words("first second latest annual new long")
 
-DEEDS = tuple(
-    _verb(entry)
-    for entry in (
-        "thank thanked, greet greeted, interview interviewed, photograph photographed, "
-        "visit visited, follow followed, recognise recognised, replace replaced, "
-        "invite invited, meet met, help helped, see saw seen"
-    ).split(", ")
+DEEDS = _verbs(
+    "thank thanked, greet greeted, interview interviewed, photograph photographed, "
+    "visit visited, follow followed, recognise recognised, replace replaced, "
+    "invite invited, meet met, help helped, see saw seen"
 )
-TRANSFERS = tuple(
-    _verb(entry)
-    for entry in (
-        "give gave given, send sent, hand handed, show showed shown, sell sold, lend lent, "
-        "offer offered, promise promised"
-    ).split(", ")
+TRANSFERS = _verbs(
+    "give gave given, send sent, hand handed, show showed shown, sell sold, lend lent, "
+    "offer offered, promise promised"
 )
-STAGINGS = tuple(
-    _verb(entry)
-    for entry in (
-        "plan planned, organise organised, announce announced, propose proposed, "
-        "prepare prepared, choose chose chosen"
-    ).split(", ")
+STAGINGS = _verbs(
+    "plan planned, organise organised, announce announced, propose proposed, "
+    "prepare prepared, choose chose chosen"
 )
 
-TIMES = tuple(
-    (
-        "on Monday, on Tuesday, on Friday, on Sunday, last week, last month, last year, yesterday, "
-        "this morning, in March, in June, in October, two days ago, before lunch, at noon, "
-        "after the break, late at night, in the evening, during the winter, in the spring"
-    ).split(", ")
+TIMES = _phrases(
+    "on Monday, on Tuesday, on Friday, on Sunday, last week, last month, last year, yesterday, "
+    "this morning, in March, in June, in October, two days ago, before lunch, at noon, "
+    "after the break, late at night, in the evening, during the winter, in the spring"
 )
-PLACES = tuple(
-    (
-        "in the city, near the entrance, in the garden, by the river, in the hall, at the market"
-    ).split(", ")
+PLACES = _phrases(
+    "in the city, near the entrance, in the garden, by the river, in the hall, at the market"
 )
-MANNERS = tuple(
-    (
-        "quietly, quickly, calmly, slowly, discreetly, patiently, in secret, in a hurry, "
-        "without a word, with great care, in person, without delay"
-    ).split(", ")
+MANNERS = _phrases(
+    "quietly, quickly, calmly, slowly, discreetly, patiently, in secret, in a hurry, "
+    "without a word, with great care, in person, without delay"
 )
 
 QUALITIES = {
-    "positive": tuple("excellent brilliant superb wonderful splendid".split()),
-    "negative": tuple("awful terrible dreadful dull dismal".split()),
+    "positive": _words("excellent brilliant superb wonderful splendid"),
+    "negative": _words("awful terrible dreadful dull dismal"),
 }
 DEGREES = ("", "", "", "truly")
 EFFECTS: dict[str, tuple[Verb, ...]] = {
-    "positive": (_verb("impress impressed"), _verb("delight delighted")),
-    "negative": (_verb("disappoint disappointed"), _verb("bore bored")),
+    "positive": _verbs("impress impressed, delight delighted"),
+    "negative": _verbs("disappoint disappointed, bore bored"),
 }

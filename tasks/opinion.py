@@ -10,7 +10,7 @@ from tasks.lexicon import DEGREES, EFFECTS, QUALITIES, Topic
 
 LABELS = ("negative", "positive")
 
-CONSTRUCTIONS = {"plain": 0.35, "negated": 0.3, "double": 0.05, "verdict": 0.1, "contrast": 0.2}
+CONSTRUCTIONS = {"plain": 0.43, "negated": 0.32, "double": 0.05, "verdict": 0.08, "contrast": 0.12}
 """How often each way to judge is chosen, whatever the topic and the feeling."""
 
 _THAT = "that b:ARG1[ {t} ] b:V[ was ] b:ARG2[ {d} {a} ]"
@@ -147,6 +147,4 @@ def opinion(
         template = dice.pick(_DOUBLE)
     else:
         template, sign = dice.pick(_VERDICT_SHORT if short else _VERDICT)
-    return _judge(
-        dice, topic, template, feeling if sign > 0 else opposite(feeling), judged, noun
-    )
+    return _judge(dice, topic, template, feeling if sign > 0 else opposite(feeling), judged, noun)
