@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.verb import FAILURE, INTERRUPTED, Answer, answering
+from orchestrator.verb import FAILURE, INTERRUPTED, Answer, answering, become
 
 if TYPE_CHECKING:
     from orchestrator.experiment import Experiment
 
+RUNS = Path("runs")
 TOKENS = 8192  # of one forward while scoring
 
 app = typer.Typer(
@@ -26,6 +28,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Words = Annotated[list[str], typer.Argument(metavar="EXPERIMENT [KEY=VALUE]...")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, id or name.")]
+Port = Annotated[int, typer.Option(help="Where to listen, on this machine only.")]
 Storage = Annotated[Path, typer.Option(help="The folder that holds the runs.")]
 
 
@@ -44,13 +47,13 @@ def root(
 def check(words: Words, as_json: Json = False) -> Answer:
     """Find every problem, show mixture and cost, take one step."""
     from orchestrator import check as examination
+    from orchestrator import run
     from orchestrator.experiment import places
-    from orchestrator.prepare import prepare
 
     path, experiment = _experiment(words)
-    cache = Path(experiment.storage.path).resolve() / "cache"
-    report = examination.check(experiment, prepare(experiment, places(path), cache))
-    return Answer(examination.document(report), examination.shown(report))
+    prepared, _ = run.ready(experiment, places(path), str(path))
+    found = examination.check(experiment, prepared)
+    return Answer(examination.document(found), examination.shown(found))
 
 
 @app.command()
@@ -69,7 +72,7 @@ def train(
 
     if resume is not None:
         path, changes = (None, words or []) if not words or "=" in words[0] else _split(words)
-        return _trained(run.resume(journal.find(resume, Path("runs")), path, changes))
+        return _trained(run.resume(journal.find(resume, RUNS), path, changes))
     path, experiment = _experiment(words)
     if dry_run:
         return Answer(experiment.resolved(), _dry(experiment, path))
@@ -91,7 +94,7 @@ def evaluate(
 
     if split not in ("validation", "test"):
         raise ValueError(f"--split is {split!r}; expected validation or test.")
-    folder = journal.find(run, Path("runs"))
+    folder = journal.find(run, RUNS)
     prepared = Prepared.read(folder)
     rows = {t: prepared.open(t, split) for t, own in prepared.tasks.items() if split in own.splits}
     model = Predictor.load(folder).model
@@ -111,7 +114,7 @@ def predict(
     """Answer texts: --text, --file, or lines on stdin."""
     from orchestrator import journal, records
 
-    folder = journal.find(run, Path("runs"))
+    folder = journal.find(run, RUNS)
     asked = records.read(text, file, sys.stdin)
     return _answered(folder, asked, task)
 
@@ -127,7 +130,7 @@ def demo() -> Answer:
     from orchestrator.records import DEMO, shipped
 
     path = shipped("demo.yaml")
-    folder = run.create(load(path), places(path))
+    folder = run.create(load(path), places(path), str(path))
     trained = _trained(folder)
     if trained.code:
         return trained
@@ -139,24 +142,56 @@ def demo() -> Answer:
 
 @app.command()
 @answering
-def ui(
-    port: Annotated[int, typer.Option(help="Where to listen, on this machine only.")] = 5000,
-) -> Answer:
-    """Show this folder's runs in the browser (MLflow)."""
-    import subprocess
+def report(run: Run, as_json: Json = False) -> Answer:
+    """Write a run's page, report.html."""
+    from orchestrator import journal
+    from orchestrator import report as pages
 
+    page = pages.write(journal.find(run, RUNS))
+    return Answer({"report": str(page)}, str(page))
+
+
+@app.command()
+@answering
+def export(run: Run, out: Path, as_json: Json = False) -> Answer:
+    """Write a run's tasks as transformers folders."""
+    from orchestrator import export as exports
+    from orchestrator import journal
+
+    done = exports.export(journal.find(run, RUNS), out)
+    document = [{"task": d.task, "folder": str(d.folder), "plain": d.plain} for d in done]
+    kinds = {True: "plain transformers", False: "safetensors, see its README"}
+    return Answer(document, "\n".join(f"{d.folder}: {kinds[d.plain]}" for d in done))
+
+
+@app.command()
+@answering
+def serve(run: Run, port: Port = 5001) -> Answer:
+    """Serve a run's model on this machine (MLflow)."""
+    from orchestrator import journal, served
+
+    folder = journal.find(run, RUNS)
+    if not (folder / "model").is_dir():
+        served.save(folder)
+    print(f"POST to http://127.0.0.1:{port}/invocations; Ctrl-C ends it.", file=sys.stderr)
+    return become(served.command(folder, port))
+
+
+@app.command()
+@answering
+def ui(port: Port = 5000) -> Answer:
+    """Show this folder's runs in the browser (MLflow)."""
     from orchestrator.store import interface, own_store
 
     print(f"http://127.0.0.1:{port} shows {own_store()}; Ctrl-C ends it.", file=sys.stderr)
-    code = subprocess.run(interface(own_store(), port)).returncode
-    return Answer({"code": code}, "", FAILURE if code else 0)
+    return become(interface(own_store(), port))
 
 
 @app.command()
 @answering
 def sync(
     runs: Annotated[list[str] | None, typer.Argument(help="Default: every run there is.")] = None,
-    storage: Storage = Path("runs"),
+    storage: Storage = RUNS,
     as_json: Json = False,
 ) -> Answer:
     """Send MLflow what it missed of runs."""
@@ -208,21 +243,33 @@ def _dry(experiment: Experiment, path: Path) -> str:
 
 
 def _trained(folder: Path) -> Answer:
-    """Train the run in a folder to its end, in view of the user."""
+    """Train the run in a folder to its end, in view of the user, and leave all its views behind."""
     from orchestrator import run, view
     from orchestrator.experiment import load
     from orchestrator.prepare import Prepared
 
     print(f"run: {folder}", file=sys.stderr)
+    experiment, prepared = load(folder / "experiment.yaml"), Prepared.read(folder)
+    mains = {task: prepared.family(task).main for task in prepared.tasks}
     try:
-        steps = load(folder / "experiment.yaml").train.steps
-        prepared = Prepared.read(folder)
-        mains = {task: prepared.family(task).main for task in prepared.tasks}
-        with view.watching(steps, mains) as watch:
-            results = run.train(folder, watch)
+        with view.watching(experiment.train.steps, mains) as watch:
+            run.train(folder, watch)
     except run.Interrupted as stopped:
         return Answer({"run_id": folder.name, "stopped": str(stopped)}, str(stopped), INTERRUPTED)
+    _rounded_off(folder, experiment.tracking.log_model)
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     return Answer(results, view.scores(results["tasks"]))
+
+
+def _rounded_off(folder: Path, model: bool) -> None:
+    """Make the page and the model of a finished run, and tell MLflow."""
+    from orchestrator import report, served, tracking
+
+    page = report.write(folder)
+    print(f"report: {page}", file=sys.stderr)
+    if model:
+        served.save(folder)
+    tracking.sync_runs([folder])
 
 
 def _answered(folder: Path, asked: list[dict[str, Any]], task: str | None) -> Answer:

@@ -37,7 +37,8 @@ def ready(
 
     Raises ``ExperimentError`` with every problem of the data of every task.
     """
-    prepared = prepare(experiment, places, Path(experiment.storage.path) / "cache", origin=origin)
+    cache = Path(experiment.storage.path).resolve() / "cache"  # workers have other working folders
+    prepared = prepare(experiment, places, cache, origin=origin)
     families = {task: prepared.family(task) for task in experiment.tasks}
     if problems := unscored(experiment, families):
         raise ExperimentError(problems, origin)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -81,6 +82,12 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, (ValueError, LookupError, *FILES)) and not isinstance(error, BUGS):
         return MISTAKE
     return FAILURE
+
+
+def become(command: list[str]) -> NoReturn:
+    """Turn this process into a server: whoever ends the command ends the server, not its parent."""
+    safe = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    os.execvpe(command[0], command, {**os.environ, **safe})
 
 
 def show(renderable: RenderableType) -> None:

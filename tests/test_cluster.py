@@ -137,7 +137,7 @@ class Loopback:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=500,
         )
 
     def submit(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -178,7 +178,7 @@ def loopback() -> Iterator[Loopback]:
 @over_ssh
 @pytest.mark.ray
 @pytest.mark.cluster
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_submitted_command_line_runs_on_the_head(loopback: Loopback) -> None:
     up = loopback.call("up", "-y", "--no-config-cache", str(loopback.file))
     assert up.returncode == 0, up.stdout + up.stderr

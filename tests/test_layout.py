@@ -7,6 +7,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -117,22 +118,34 @@ def test_tests_lie_flat() -> None:
 
 def test_the_readme_names_every_file_with_a_phrase() -> None:
     tree = README.partition("## The tree")[2].partition("\n## ")[0]
-    phrases = dict(re.findall(r"^[ │├└─]*([\w.]+\.\w+|\w+/|Makefile)\s{2,}(\S.+)$", tree, re.M))
-    listed = [p.name for p in SOURCES if p.name != "__main__.py"]
-    listed += [path.name for path in (ROOT / "experiments").glob("*.yaml")]
-    assert [name for name in listed if name not in phrases and name != "__init__.py"] == []
-    order = [
-        name.removesuffix(".py")
-        for name in phrases
-        if name.removesuffix(".py") in set(READING_ORDER)
-    ]
-    assert [name for name in order if name in READING_ORDER] == READING_ORDER
+    shelves = re.split(r"^(\w+)/ .*$", tree, flags=re.M)
+    listed = {
+        folder: re.findall(r"^  (\S+) {2,}\S", files, re.M)
+        for folder, files in zip(shelves[1::2], shelves[2::2], strict=True)
+    }
+    for part in PARTS:
+        files = {path.name for path in (ROOT / part).glob("*.py")} - {"__init__.py"}
+        assert set(listed[part]) == files, part
+    assert listed["orchestrator"] == [f"{name}.py" for name in READING_ORDER]
+    assert set(listed["experiments"]) == {path.name for path in (ROOT / "experiments").iterdir()}
 
 
 def test_the_check_on_a_clean_checkout_runs_the_readmes_test_command() -> None:
     command = "make test"
     assert f"\n{command}" in README
     assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_every_library_that_is_imported_is_asked_for() -> None:
+    declared = {
+        re.sub(r"[-_.]+", "-", Requirement(t).name) for t in PROJECT["project"]["dependencies"]
+    }
+    known = metadata.packages_distributions()
+    for path in SOURCES:
+        for top in {name.split(".")[0] for name in imports(path)} - set(PACKAGES):
+            if top not in sys.stdlib_module_names:
+                names = {re.sub(r"[-_.]+", "-", name).lower() for name in known[top]}
+                assert names & declared, f"{place(path)} imports {top}"
 
 
 def test_the_tested_versions_satisfy_the_floors() -> None:
