@@ -11,10 +11,8 @@ import torch
 
 import encoders
 from encoders import Reader
-from orchestrator import checkpoint, weights
+from orchestrator import checkpoint
 from orchestrator.batch import OWN, Example, collate
-from orchestrator.evaluate import Ranks, evaluate
-from orchestrator.experiment import load
 from orchestrator.model import MultiTaskModel
 from orchestrator.prepare import Prepared
 from orchestrator.problems import nearest
@@ -159,21 +157,3 @@ def predict(
 ) -> list[dict[str, Any]]:
     """Load a run and answer records; see ``Predictor``."""
     return Predictor.load(folder)(records, task)
-
-
-def scores(folder: Path, split: str) -> dict[str, dict[str, float]]:
-    """Score a run's best checkpoint on a split of its data, which must still be there.
-
-    Gives task to metric to value for the tasks that have the split. Raises ``ValueError`` for
-    training rows, whose true answers are not kept, and ``LookupError`` if no task has the split.
-    """
-    if split == "train":
-        raise ValueError("split is 'train'; expected validation or test: only these are scored.")
-    experiment, prepared = load(folder / "experiment.yaml"), Prepared.read(folder)
-    having = [task for task, own in prepared.tasks.items() if split in own.splits]
-    if not having:
-        raise LookupError(f"No task of {folder} has a split {split!r}; give validation or test.")
-    families = {task: prepared.family(task) for task in prepared.tasks}
-    model = weights.restored(experiment, families, checkpoint.best(folder))
-    data = {task: prepared.open(task, split) for task in having}
-    return evaluate(model, data, experiment.batch.micro_tokens, Ranks()).scores

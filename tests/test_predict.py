@@ -124,17 +124,3 @@ def test_a_fresh_process_without_the_data_predicts_the_same(
     )
 
     assert json.loads(done.stdout) == predictor([{"text": trained.TEXT}])
-
-
-def test_a_run_is_scored_on_its_splits() -> None:
-    found = predict.scores(trained.run(), "test")
-    assert set(found) == set(trained.TASKS)
-    assert 0 <= found["sentiment"]["accuracy"] <= 1
-    assert found["marks"]["loss"] > 0
-
-
-def test_a_split_that_cannot_be_scored_is_named() -> None:
-    with pytest.raises(ValueError, match="'train'; expected validation or test"):
-        predict.scores(trained.run(), "train")
-    with pytest.raises(LookupError, match="has a split 'tset'"):
-        predict.scores(trained.run(), "tset")

@@ -1,0 +1,156 @@
+"""The model that MLflow gets answers as the run does, anywhere, and runs no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trained
+import yaml
+
+from orchestrator import served
+from orchestrator.predict import Predictor
+from orchestrator.store import ModelError, Store
+from orchestrator.tracking import Tracker
+
+# MLflow itself uses what SQLAlchemy and pandas will take away.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
+]
+
+RECORDS = [{"text": trained.TEXT}, {"text": trained.TEXT, "predicate": "sold"}]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a run with its model, and nothing else of the run left that the model might use."""
+    folder = tmp_path_factory.mktemp("served") / trained.run().name
+    shutil.copytree(trained.run(), folder)
+    settings = folder / "experiment.yaml"
+    tree = yaml.safe_load(settings.read_text())
+    tree["tracking"]["uri"] = f"sqlite:///{folder.parent / 'mlflow.db'}"
+    settings.write_text(yaml.safe_dump(tree))
+    served.save(folder)
+    shutil.rmtree(folder / "checkpoints")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[dict[str, Any]]:
+    return Predictor.load(trained.run())(RECORDS)
+
+
+PROGRAM = """
+import json, sys
+import mlflow, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import orchestrator
+frame = pandas.DataFrame(json.loads(sys.argv[2]))
+print(json.dumps([orchestrator.__file__, model.predict(frame)]))
+"""
+
+
+def test_a_fresh_process_elsewhere_answers_the_same_without_pickle(
+    run: Path, expected: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(run / "model", moved)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PROGRAM, str(moved), json.dumps(RECORDS)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+    )
+    source, answers = json.loads(done.stdout)
+    assert Path(source).is_relative_to(moved / "code")
+    assert answers == expected
+
+
+def test_the_model_folder_holds_neither_pickle_nor_training_state(run: Path) -> None:
+    kept = [path for path in (run / "model").rglob("*") if path.is_file()]
+    assert not {path.suffix for path in kept} & {".pkl", ".pt", ".bin", ".pyc"}
+    assert not [path for path in kept if path.parent.name == "state"]
+    description = yaml.safe_load((run / "model" / "MLmodel").read_text())
+    assert description["signature"]
+    assert description["saved_input_example_info"]
+    packages = {path.name for path in (run / "model" / "code").iterdir()}
+    assert packages == set(served.PACKAGES)
+
+
+def test_mlflow_calls_the_model_ready_after_it_answered_and_has_it_once(run: Path) -> None:
+    assert Tracker(run).sync()
+    assert Tracker(run).sync()
+    tracker = Tracker(run)
+    store = Store(tracker.state.uri, "small")
+    (model,) = store.client.search_logged_models([store.experiment])
+    assert model.status == "READY"
+    assert model.source_run_id == tracker.mlflow_run_id
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_answer_is_not_called_done(run: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "20250101-000000-def"
+    shutil.copytree(trained.run(), broken)
+    prepared = broken / "prepared.json"
+    prepared.write_text(prepared.read_text().replace('"classify"', '"no_such_family"'))
+    with pytest.raises((ModelError, LookupError), match="no_such_family"):
+        served.save(broken)
+    assert not (broken / "model").exists()
+
+
+def post(port: int, body: bytes) -> tuple[int, Any]:
+    address = f"http://127.0.0.1:{port}/invocations"
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, None
+
+
+@pytest.mark.slow
+def test_the_model_server_answers_in_the_prediction_format(
+    run: Path, expected: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    from test_tracking import free_port
+
+    port = free_port()
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(
+        served.command(run, port),
+        cwd=tmp_path,
+        stdout=quiet,
+        stderr=quiet,
+        start_new_session=True,
+        env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping"):
+                    break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        status, answer = post(port, json.dumps({"dataframe_records": RECORDS}).encode())
+        assert (status, answer["predictions"]) == (200, expected)
+        assert post(port, b'{"dataframe_records": [{"words": "x"}]}')[0] == 400
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
