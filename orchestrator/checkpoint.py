@@ -1,4 +1,4 @@
-"""A checkpoint is a folder that explains itself: manifest, encoder, heads, and state for resuming."""
+"""A checkpoint is a folder that explains itself: manifest, encoder, heads, and optimizer state."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def save(run: Path, engine: Engine, progress: Progress, fingerprint: str, rank: 
     save_file(heads, partial / HEADS)
     save_file(state, partial / OPTIMIZER)
     files = sorted(path for path in partial.rglob("*") if path.is_file())
-    manifest = {
+    content = {
         **asdict(progress),
         "fingerprint": fingerprint,
         "tasks": sorted(model.families),
@@ -79,7 +79,8 @@ def save(run: Path, engine: Engine, progress: Progress, fingerprint: str, rank: 
     }
     for path in files:
         _sync(path)
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    content["digest"] = _digest_of(content)
+    (partial / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
     _sync(partial / MANIFEST)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
@@ -89,12 +90,15 @@ def save(run: Path, engine: Engine, progress: Progress, fingerprint: str, rank: 
 
 def newest(run: Path) -> Path | None:
     """Find the newest checkpoint whose manifest verifies; broken ones are passed over."""
-    folders = sorted((run / FOLDER).glob("step-*"), reverse=True)
+    folders = sorted((run / FOLDER).glob("step-*"), key=_step, reverse=True)
     return next((folder for folder in folders if verified(folder)), None)
 
 
 def best(run: Path) -> Path:
-    """Find the checkpoint with the best score of a run, or the newest where none was scored."""
+    """Find the checkpoint with the best score of a run, or the newest where none was scored.
+
+    Raises ``LookupError`` if there is none, or if it is damaged: another one is not as good.
+    """
     last = newest(run)
     if last is None:
         raise LookupError(
@@ -102,21 +106,33 @@ def best(run: Path) -> Path:
             f"Train it first, or continue it with: tlmt train --resume {run}"
         )
     step = progress(last).best_step
-    return last if step is None else run / FOLDER / f"step-{step:06d}"
+    if step is None or step == progress(last).step:
+        return last
+    folder = run / FOLDER / f"step-{step:06d}"
+    if not verified(folder):
+        raise LookupError(
+            f"{folder}, the best checkpoint of the run, is damaged: a file is missing or not as it "
+            f"was written; expected the digests of its {MANIFEST}. Restore it from a copy, or "
+            f"train again."
+        )
+    return folder
 
 
 def verified(folder: Path) -> bool:
     """Say whether every file of a checkpoint is as it was written."""
     try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
-        return all(_digest(folder / name) == digest for name, digest in files.items())
-    except (OSError, ValueError, KeyError):
+        content = manifest(folder)
+        files: dict[str, str] = content["files"]
+        return content.pop("digest") == _digest_of(content) and all(
+            _digest(folder / name) == digest for name, digest in files.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def manifest(folder: Path) -> dict[str, Any]:
     """Read what a checkpoint says of itself."""
-    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return found
 
 
@@ -126,10 +142,20 @@ def progress(folder: Path) -> Progress:
     return Progress(**{name: found[name] for name in Progress.__dataclass_fields__})
 
 
+def lean(folder: Path, copy: Path) -> None:
+    """Copy a checkpoint without the state that only resuming needs; the copy verifies too."""
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(Path(OPTIMIZER).parent.name))
+    content = manifest(folder)
+    kept = {name: digest for name, digest in content["files"].items() if (copy / name).is_file()}
+    content = {**content, "files": kept}
+    content["digest"] = _digest_of({k: v for k, v in content.items() if k != "digest"})
+    (copy / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
 def prune(run: Path, keep: set[int]) -> None:
     """Remove all checkpoints but those of these steps, and what half-written ones left."""
     for folder in (run / FOLDER).glob("step-*"):
-        if int(folder.name.removeprefix("step-")) not in keep:
+        if _step(folder) not in keep:
             shutil.rmtree(folder)
     for partial in (run / FOLDER).glob(".step-*.tmp"):
         shutil.rmtree(partial)
@@ -164,6 +190,15 @@ def _copied(tensors: Any, rank: int) -> Any:
 def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     start = f"{prefix}."
     return {n.removeprefix(start): w for n, w in weights.items() if n.startswith(start)}
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def _digest_of(content: Mapping[str, Any]) -> str:
+    """Hash a manifest, but for its own digest."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

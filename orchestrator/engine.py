@@ -21,7 +21,7 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Fragment:
-    """Where a rank keeps its part of a parameter: ``flat[start:][:count]`` is ``whole[at:][:count]``."""
+    """A rank's part of a parameter: ``flat[start:][:count]`` is ``whole[at:][:count]``."""
 
     flat: Tensor
     start: int
@@ -42,7 +42,7 @@ class Engine(Protocol):
         """Add gradients; ``last`` marks the last micro-batch before ``step``."""
 
     def step(self, present: set[str]) -> None:
-        """Average gradients over ranks, clip, and step the groups of the encoder and these tasks."""
+        """Average gradients over ranks, clip, and step the encoder and these tasks' heads."""
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Give each whole fp32 parameter by name. Collective: all ranks must iterate."""

@@ -58,6 +58,8 @@ def evaluate(
     Draws no random numbers and leaves the model in the mode it was in. All ranks must call.
     """
     chosen = _chosen(data, rows, seed)
+    if not chosen:
+        return Evaluation()
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()

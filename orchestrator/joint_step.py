@@ -22,6 +22,18 @@ class Engine(Protocol):
     def step(self, present: set[str]) -> None: ...
 
 
+def coefficients(
+    weights: Mapping[str, float], numbers: Mapping[str, int], terms: Mapping[str, int]
+) -> dict[str, float]:
+    """Give each present task's factor on its loss sum: w_t (n_t / N) / m_t.
+
+    ``numbers`` are the examples n_t of each task in the global batch, N together; ``terms`` the
+    terms m_t of their loss sums. So a share acts on the expected gradient as a weight does.
+    """
+    examples = sum(numbers.values())
+    return {t: weights[t] * n / examples / max(1, terms[t]) for t, n in numbers.items()}
+
+
 def joint_step(
     engine: Engine,
     micro_batches: Iterable[Batch],
@@ -31,11 +43,10 @@ def joint_step(
 ) -> Tensor:
     """Take one optimizer step on this rank's micro-batches of a global batch.
 
-    The objective is sum_t c_t S_t, where S_t is task t's loss sum over the *global* batch and
-    ``coefficients[t]`` = w_t (n_t / N) / (count of t's loss terms in the global batch); tasks
-    absent from the global batch have no coefficient and their heads rest. Engines average over
-    ranks, hence the factor ``ranks``. Every rank passes every head, in sorted order, in every
-    micro-batch: ZeRO's collectives line up.
+    The objective is sum_t c_t S_t, where S_t is task t's loss sum over the *global* batch and c_t
+    its coefficient; tasks absent from the global batch have none and their heads rest. Engines
+    average over ranks, hence the factor ``ranks``. Every rank passes every head, in sorted order,
+    in every micro-batch: ZeRO's collectives line up. ``seeds`` has one for each micro-batch.
 
     Returns this rank's loss sums, ``[tasks]`` in sorted order, on the device.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from orchestrator.checkpoint import Progress
 from orchestrator.engine import Engine
 from orchestrator.evaluate import Evaluation, Examples, Ranks, evaluate, main_score
 from orchestrator.experiment import Experiment
-from orchestrator.joint_step import joint_step
+from orchestrator.joint_step import coefficients, joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import groups
 from orchestrator.prepare import Prepared
@@ -145,16 +146,14 @@ class Training:
         for task, index in picked:
             terms[task] = terms.get(task, 0) + int(self.train[task].terms[index])
             numbers[task] = numbers.get(task, 0) + 1
-        coefficients = {
-            task: self.experiment.tasks[task].weight * n / len(picked) / max(1, terms[task])
-            for task, n in numbers.items()
-        }
+        wanted = {task: own.weight for task, own in self.experiment.tasks.items()}
+        factors = coefficients(wanted, numbers, terms)
         lengths = [int(length) for length in planned.lengths]
         world, limit = self.work.world, self.experiment.batch.micro_tokens
         cut = plan.split(lengths, world.ranks, limit)
         borrowed = lengths[0] * sum(not micro for own in cut for micro in own)
         batches = [self._collated([picked[i] for i in micro], picked) for micro in cut[world.rank]]
-        return batches, GlobalPart(terms, coefficients, sum(lengths), borrowed)
+        return batches, GlobalPart(terms, factors, sum(lengths), borrowed)
 
     def _collated(self, own: Sequence[tuple[str, int]], every: Sequence[tuple[str, int]]) -> Batch:
         """Pack a micro-batch; one without rows borrows one at weight 0, to keep the ranks level."""
@@ -224,7 +223,8 @@ def train(work: Work) -> Iterator[News]:
         *sums, asked = told.tolist()
         took = time.perf_counter() - began
         progress = training.progress
-        training.progress = replace(progress, seconds=progress.seconds + took, score=None)
+        seconds = progress.seconds + took
+        training.progress = replace(progress, seconds=seconds, score=None, scores={})
         values = _losses(training.tasks, sums, part.terms, progress.step)
         values["speed/tokens_per_second"] = part.tokens / took
         values["speed/seconds_per_step"] = took
@@ -242,14 +242,15 @@ def train(work: Work) -> Iterator[News]:
 
 
 def _look(training: Training) -> Iterator[News]:
-    """Evaluate on validation, then save."""
+    """Evaluate on validation, then save, unless the weights are beyond use."""
     found = training.evaluate()
-    folder = training.save()
     values = {
         f"{task}/validation/{metric}": value
         for task, scores in found.scores.items()
         for metric, value in scores.items()
     }
+    _finite(values, training.progress.step)
+    folder = training.save()
     values["score"] = float(training.progress.score or 0.0)
     yield News(training.progress.step, values, checkpoint=folder)
 
@@ -257,18 +258,25 @@ def _look(training: Training) -> Iterator[News]:
 def _losses(
     tasks: Sequence[str], sums: Sequence[float], terms: Mapping[str, int], step: int
 ) -> dict[str, float]:
-    """Give each present task's mean loss. Raises ``FloatingPointError`` if one is not finite."""
+    """Give each present task's mean loss."""
     values = {
         f"{task}/train/loss": total / max(1, terms[task])
         for task, total in zip(tasks, sums, strict=True)
         if task in terms
     }
-    if not all(abs(value) < float("inf") for value in values.values()):
+    _finite(values, step)
+    return values
+
+
+def _finite(values: Mapping[str, float], step: int) -> None:
+    """Raise ``FloatingPointError`` if a loss is not a finite number; all ranks see the same."""
+    found = {key: value for key, value in values.items() if not math.isfinite(value)}
+    if found:
         raise FloatingPointError(
-            f"step {step}: a loss is not finite ({values}). The last checkpoint is still good. "
+            f"step {step}: {', '.join(f'{key} is {value}' for key, value in found.items())}; "
+            f"expected finite numbers. The last checkpoint is still good. "
             f"Lower optimizer.lr, or set train.precision=fp32."
         )
-    return values
 
 
 def _rates(training: Training) -> dict[str, float]:

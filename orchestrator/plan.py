@@ -18,8 +18,8 @@ from orchestrator.keyed import Integers
 Lengths = Mapping[str, NDArray[np.int32]]
 """Task name to the tokens of each of its training examples; the keys' order is the plan's."""
 
-LEVELLED = 64
-"""Steps in a block, at most, unless a task is so rare that it would miss whole blocks."""
+LONGEST = 64
+"""Steps in a block, at most; a task rarer than one example in so many steps misses blocks."""
 
 
 def shares(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
@@ -89,8 +89,9 @@ class Plan:
 
     @cached_property
     def steps_per_block(self) -> int:
-        """K: the smallest number of steps that gives every task an example."""
-        return max(1, math.ceil(1.0 / (self.examples_per_step * min(self.shares.values())) - 1e-9))
+        """K: the smallest number of steps that gives every task an example, up to ``LONGEST``."""
+        rarest = self.examples_per_step * min(self.shares.values())
+        return min(LONGEST, max(1, math.ceil(1.0 / rarest - 1e-9)))
 
     @cached_property
     def segments(self) -> list[Segment]:
@@ -210,7 +211,10 @@ def split(lengths: Sequence[int], ranks: int, micro_tokens: int) -> list[list[li
     """
     every = range(len(lengths))
     per_rank = _even(every, lengths, ranks)
-    micros = max([1, *(math.ceil(sum(lengths[i] for i in own) / micro_tokens) for own in per_rank)])
+    needed = [
+        min(len(own), math.ceil(sum(lengths[i] for i in own) / micro_tokens)) for own in per_rank
+    ]
+    micros = max(1, *needed)
     while True:
         cut = [_even(own, lengths, micros) for own in per_rank]
         fits = all(

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from orchestrator import keyed
 from orchestrator.batch import OWN, Batch, collate
-from orchestrator.joint_step import joint_step
+from orchestrator.joint_step import coefficients, joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import groups
 from orchestrator.plan import Plan, split
@@ -171,6 +171,7 @@ class ToyRun:
         self.families = {
             t: ToyTag(ToyData(), {}) if t == "tags" else Toy(ToyData(), {}) for t in SIZES
         }
+        self.weights = dict.fromkeys(SIZES, 1.0)
         self.settings = {
             t: Optimizer(
                 **{
@@ -198,20 +199,24 @@ class ToyRun:
             (self.plan.tasks[t], self.data[self.plan.tasks[t]][i])
             for t, i in zip(planned.tasks, planned.examples, strict=True)
         ]
-        coefficients = {}
-        for task in {t for t, _ in picked}:
-            own = [e for t, e in picked if t == task]
-            coefficients[task] = len(own) / len(picked) / sum(e["terms"] for e in own)
+        own = {task: [e["terms"] for t, e in picked if t == task] for task, _ in picked}
+        factors = coefficients(
+            self.weights,
+            {task: len(terms) for task, terms in own.items()},
+            {task: sum(terms) for task, terms in own.items()},
+        )
         batches = []
         for chosen in split([int(n) for n in planned.lengths], ranks, micro)[rank]:
             rows: dict[str, list[Any]] = {}
             for i in chosen or [0]:
                 rows.setdefault(picked[i][0], []).append(picked[i][1])
             batches.append(collate(rows, self.families, "first", 1.0 if chosen else 0.0))
-        return batches, coefficients
+        return batches, factors
 
-    def step(self, engine: Any, step: int, rank: int = 0, ranks: int = 1) -> Tensor:
+    def step(
+        self, engine: Any, step: int, rank: int = 0, ranks: int = 1, micro: int = 25
+    ) -> Tensor:
         engine.optimizer.set_rates(step, 10)
-        batches, coefficients = self.batches(step, rank, ranks)
+        batches, factors = self.batches(step, rank, ranks, micro)
         seeds = [keyed.torch_seed(0, step, rank, place) for place in range(len(batches))]
-        return joint_step(engine, batches, coefficients, ranks, seeds)
+        return joint_step(engine, batches, factors, ranks, seeds)
