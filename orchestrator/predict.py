@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from orchestrator.model import MultiTaskModel
 from orchestrator.prepare import Prepared
 from orchestrator.problems import nearest
 from tasks.family import Encoded, Family, Row
+
+log = logging.getLogger(__name__)
 
 TOKENS = 4096
 """Tokens of one forward, unless a single record has more."""
@@ -105,6 +108,14 @@ class Predictor:
     def _question(self, record: int, task: str, row: Row) -> Question:
         family = self.model.families[task]
         encoded = self.reader(family.texts(row), family.data.max_length)
+        if any(one.truncated for one in encoded):
+            length = family.data.max_length or self.reader.limit
+            log.warning(
+                "record %d, task %s: the text has more than %d tokens; what follows was not read.",
+                record + 1,
+                task,
+                length,
+            )
         return Question(record, task, row, example(family, row, encoded))
 
     def _answer(self, questions: Sequence[Question]) -> None:

@@ -74,6 +74,13 @@ def test_one_task_alone_can_be_asked(predictor: Predictor) -> None:
     assert set(answer) == {"sentiment"}
 
 
+def test_a_text_that_is_cut_is_told(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
+    long = "word " * 600
+    (answer,) = predictor([{"text": long}], "marks")
+    assert "record 1, task marks: the text has more than 512 tokens" in caplog.text
+    assert all(span["end"] <= len(long) for span in answer["marks"])
+
+
 def test_no_records_give_no_answers(predictor: Predictor) -> None:
     assert predictor([]) == []
 
