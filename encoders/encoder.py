@@ -76,6 +76,9 @@ class Encoder(nn.Module):
             # Read one token and give none: every rank must make gradients for every parameter.
             one = input_ids.new_zeros(1)
             return self(one, one, torch.tensor([0, 1]))[:0]
+        tokens = len(input_ids)
+        if self.packs:
+            input_ids, type_ids, offsets = _filled(input_ids, type_ids, offsets)
         packing = Packing.of(offsets, input_ids.device)
         longest = packing.blocks[-1][1]
         if longest > self.limit:
@@ -87,7 +90,7 @@ class Encoder(nn.Module):
         for where, vectors in additions:
             embedded = embedded.index_add(0, packing.back[where], vectors.to(embedded.dtype))
         read = self._read_packed if self.packs else self._read_padded
-        return read(embedded, type_ids[packing.order], packing)[packing.back]
+        return read(embedded, type_ids[packing.order], packing)[packing.back[:tokens]]
 
     def _read_packed(self, embedded: Tensor, types: Tensor, packing: Packing) -> Tensor:
         places = packing.positions + self._first_position
@@ -146,3 +149,24 @@ def _options(network: PreTrainedModel) -> list[str]:
     # GPT-2 takes token types as well, but looks them up among its words.
     wanted = {"token_type_ids": types > 1, "position_ids": True, "use_cache": True}
     return [name for name, wants in wanted.items() if wants and name in arguments]
+
+
+GRAIN = 64
+"""Tokens to whose multiple a packed batch is filled."""
+
+
+def _filled(input_ids: Tensor, type_ids: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Add sequences of one token until the tokens are a multiple of ``GRAIN``.
+
+    PyTorch's matrix products on a CPU prepare and keep something for every new shape: with a
+    number of tokens of its own in each batch, memory grows from step to step, and steps take
+    longer. At most 63 tokens in some thousands are read for nothing; their states are dropped.
+    """
+    lacking = -len(input_ids) % GRAIN
+    nothing = input_ids.new_zeros(lacking)
+    more = offsets[-1:] + torch.arange(1, lacking + 1, device=offsets.device)
+    return (
+        torch.cat([input_ids, nothing]),
+        torch.cat([type_ids, nothing]),
+        torch.cat([offsets, more]),
+    )
