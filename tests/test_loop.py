@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from orchestrator import checkpoint, loop, weights
+from orchestrator import checkpoint, loop
 from orchestrator.engine import PlainEngine
 from orchestrator.evaluate import Evaluation, Ranks
 from orchestrator.experiment import parse
 from orchestrator.loop import News, Training, Work
 from orchestrator.prepare import Prepared, prepare
+from tests.looped import Stopping, events, last, trained, values
 
 Build = Callable[..., dict[str, Any]]
 MakeWork = Callable[..., Work]
@@ -57,45 +57,6 @@ def work(tiny_experiment: Build, tmp_path: Path, prepared: Prepared) -> MakeWork
         )
 
     return make
-
-
-def trained(work: Work) -> list[News]:
-    work.run.mkdir(exist_ok=True)
-    return list(loop.train(work))
-
-
-def last(work: Work) -> dict[str, Tensor]:
-    """Give weights and optimizer state of the newest checkpoint."""
-    folder = checkpoint.newest(work.run)
-    assert folder is not None
-    families = {task: work.prepared.family(task) for task in work.experiment.tasks}
-    model = weights.restored(work.experiment, families, folder)
-    return {n: p.detach() for n, _, p in model.named()} | checkpoint.load_state(folder)
-
-
-def events(news: list[News]) -> list[tuple[int, str]]:
-    return [(own.step, name) for own in news for name in own.events]
-
-
-def values(news: list[News]) -> dict[tuple[int, str], float]:
-    """Give all numbers but those of the clock."""
-    return {
-        (own.step, key): value
-        for own in news
-        for key, value in own.values.items()
-        if not key.startswith("speed/")
-    }
-
-
-class Stopping:
-    """Asks a run to stop at some of its steps."""
-
-    def __init__(self, *steps: int) -> None:
-        self._steps, self._asked = steps, 0
-
-    def __call__(self) -> bool:
-        self._asked += 1
-        return self._asked in self._steps
 
 
 def scored(monkeypatch: pytest.MonkeyPatch, scores: Mapping[int, float]) -> None:
@@ -272,6 +233,10 @@ def test_a_mixture_that_ends_before_the_steps_is_refused(work: MakeWork) -> None
         trained(work(**{"mixture.max_epochs": 1.0, "train.steps": 600}))
 
 
+class Rows(list[int]):
+    lengths = np.array([10], np.int32)
+
+
 @pytest.mark.parametrize(
     ("mixture", "expected"),
     [
@@ -284,14 +249,7 @@ def test_a_mixture_that_ends_before_the_steps_is_refused(work: MakeWork) -> None
 def test_the_mixture_decides_the_shares(
     work: MakeWork, mixture: dict[str, Any], expected: float
 ) -> None:
-    class Rows:
-        def __init__(self, size: int) -> None:
-            self.lengths = np.full(size, 10, np.int32)
-
-        def __len__(self) -> int:
-            return len(self.lengths)
-
-    rows: Any = {"sentiment": Rows(200), "topic": Rows(100)}
+    rows: Any = {"sentiment": Rows(range(200)), "topic": Rows(range(100))}
     plan = loop.planned(work(mixture=mixture).experiment, rows)
     assert plan.shares["sentiment"] == pytest.approx(expected)
 
@@ -303,25 +261,6 @@ def test_weights_of_tasks_scale_their_part_of_the_objective(work: MakeWork) -> N
         factors.append(part.coefficients)
     assert factors[1]["topic"] == pytest.approx(3 * factors[0]["topic"])
     assert factors[1]["sentiment"] == factors[0]["sentiment"]
-
-
-def test_runs_that_differ_by_a_helper_share_their_first_weights_and_the_order_of_rows(
-    work: MakeWork,
-) -> None:
-    both = Training(work("both"))
-    tree = both.experiment.model_copy(update={"tasks": {"topic": both.experiment.tasks["topic"]}})
-    alone = Training(replace(work("alone"), experiment=tree))
-    whole = {name: p for name, _, p in both.engine.model.named()}
-    for name, _, parameter in alone.engine.model.named():
-        assert torch.equal(parameter, whole[name]), name
-    assert first_block(both, "topic") < first_block(alone, "topic")
-
-
-def first_block(training: Training, task: str) -> set[int]:
-    """Give the rows of a task in the first block."""
-    index = training.plan.tasks.index(task)
-    batches = [training.plan.step(step) for step in range(training.plan.steps_per_block)]
-    return {int(row) for batch in batches for row in batch.examples[batch.tasks == index]}
 
 
 def test_test_scores_are_those_of_the_best_checkpoint(

@@ -1,0 +1,66 @@
+"""First weights belong to seed and task name; stored ones come back without data or hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from orchestrator import checkpoint, weights
+from orchestrator.experiment import Experiment, load
+from orchestrator.model import MultiTaskModel
+from orchestrator.prepare import Prepared
+from tests import trained
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return load(trained.run() / "experiment.yaml")
+
+
+def first(experiment: Experiment, *tasks: str, seed: int | None = None) -> MultiTaskModel:
+    """Build the first weights of a run with some of the tasks."""
+    prepared = Prepared.read(trained.run())
+    families = {task: prepared.family(task) for task in tasks or prepared.tasks}
+    return weights.first(experiment, families, Path(prepared.reader), seed)
+
+
+def named(model: MultiTaskModel) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach() for name, _, parameter in model.named()}
+
+
+def test_runs_that_differ_by_a_helper_share_their_first_weights(experiment: Experiment) -> None:
+    whole = named(first(experiment))
+    for left in ("roles", "sentiment", "marks"):
+        kept = [task for task in experiment.tasks if task != left]
+        fewer = named(first(experiment, *kept))
+        assert fewer.keys() == {name for name in whole if not name.startswith(f"{left}.")}
+        assert all(torch.equal(value, whole[name]) for name, value in fewer.items())
+
+
+def test_another_seed_gives_other_weights_to_encoder_and_heads(experiment: Experiment) -> None:
+    one, other = named(first(experiment)), named(first(experiment, seed=1))
+    drawn = {name for name in one if one[name].ndim > 1}
+    assert {name.split(".")[0] for name in drawn} == {"encoder", *experiment.tasks}
+    assert not any(torch.equal(one[name], other[name]) for name in drawn if one[name].any())
+
+
+def test_building_a_model_leaves_the_random_numbers_alone(experiment: Experiment) -> None:
+    before = torch.get_rng_state()
+    first(experiment)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_checkpoint_gives_its_model_back_in_training_mode_with_its_dropout(
+    experiment: Experiment,
+) -> None:
+    folder = checkpoint.best(trained.run())
+    prepared = Prepared.read(trained.run())
+    families = {task: prepared.family(task) for task in prepared.tasks}
+    model = weights.restored(experiment, families, folder)
+    assert all(part.training for part in model.modules())
+    rates = {m.p for m in model.encoder.modules() if isinstance(m, torch.nn.Dropout)}
+    assert rates == {experiment.regularization.dropout}
+    again = named(weights.restored(experiment, families, folder))
+    assert all(torch.equal(value, again[name]) for name, value in named(model).items())
