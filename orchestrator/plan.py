@@ -18,10 +18,6 @@ from orchestrator.keyed import Integers
 Lengths = Mapping[str, NDArray[np.int32]]
 """Task name to the tokens of each of its training examples; the keys' order is the plan's."""
 
-LONGEST = 64
-"""Steps in a block, at most; a task rarer than one example in so many steps misses blocks."""
-
-
 def shares(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
     """Give each task its share n^(1/T) / sum, so T = 1 is proportional and T -> inf uniform."""
     powers = {task: size ** (1.0 / temperature) for task, size in sizes.items()}
@@ -89,9 +85,13 @@ class Plan:
 
     @cached_property
     def steps_per_block(self) -> int:
-        """K: the smallest number of steps that gives every task an example, up to ``LONGEST``."""
+        """K: the smallest number of steps that gives every task an example.
+
+        Not bounded, however rare a task: rounded sums of shares grow from block to block for
+        every task only where each block owes each task at least one example.
+        """
         rarest = self.examples_per_step * min(self.shares.values())
-        return min(LONGEST, max(1, math.ceil(1.0 / rarest - 1e-9)))
+        return max(1, math.ceil(1.0 / rarest - 1e-9))
 
     @cached_property
     def segments(self) -> list[Segment]:

@@ -56,10 +56,18 @@ def _seeds() -> None:
 
 
 @pytest.fixture
-def tiny_experiment(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def tiny_experiment(
+    tmp_path: Path, make_experiment: Callable[..., dict[str, Any]]
+) -> Callable[..., dict[str, Any]]:
+    """Make experiments like ``make_experiment``'s, with their runs in a folder of the test's."""
+    return lambda **changes: make_experiment(**{"storage.path": str(tmp_path / "runs"), **changes})
+
+
+@pytest.fixture(scope="session")
+def make_experiment() -> Callable[..., dict[str, Any]]:
     """Make experiments that train in seconds: two tasks of the built-in corpus, one worker.
 
-    ``tiny_experiment(**{"train.steps": 4})`` changes settings by their dotted names.
+    ``make_experiment(**{"train.steps": 4})`` changes settings by their dotted names.
     """
 
     def build(**changes: Any) -> dict[str, Any]:
@@ -82,7 +90,6 @@ def tiny_experiment(tmp_path: Path) -> Callable[..., dict[str, Any]]:
             "batch": {"tokens": 256, "micro_tokens": 256},
             "train": {"steps": 4, "evaluate_every": 2},
             "scaling": {"workers": 1, "threads": 1},
-            "storage": {"path": str(tmp_path / "runs")},
         }
         return override(tree, changes)
 

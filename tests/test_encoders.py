@@ -298,3 +298,14 @@ def test_the_digest_follows_the_weights(reader: Reader) -> None:
     with torch.no_grad():
         next(encoder.parameters()).view(-1)[3] += 1
     assert encoder.digest() != before
+
+
+def test_the_network_sees_few_different_numbers_of_tokens(folders: dict[str, Path]) -> None:
+    encoder = encoders.load(str(folders["bert"]))
+    seen = set()
+    first = next(m for m in encoder.network.modules() if isinstance(m, torch.nn.Linear))
+    first.register_forward_hook(lambda module, given, found: seen.add(given[0].shape[-2]))
+    for length in range(3, 9):
+        ids = torch.arange(length)
+        assert encoder(ids, ids * 0, torch.tensor([0, length])).shape[0] == length
+    assert seen == {64}

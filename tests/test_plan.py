@@ -41,6 +41,19 @@ def test_counts_never_go_down() -> None:
         assert all(later[task] >= earlier[task] for task in SIZES)
 
 
+def test_several_very_rare_tasks_are_dealt_exactly() -> None:
+    sizes = {"vast": 500_000, "middle": 30_000, "rare": 7, "rarer": 5, "odd": 9}
+    rows = {task: np.full(size, 20, np.int32) for task, size in sizes.items()}
+    made = Plan(rows, shares(sizes, 1.0), 1000, 0)
+    size = made.examples_per_step * made.steps_per_block
+    for block in range(1000):
+        before, after = made.dealt(block), made.dealt(block + 1)
+        assert all(after[task] >= before[task] for task in sizes)
+        assert sum(after.values()) - sum(before.values()) == size
+        assert all(abs(after[t] - made.shares[t] * (block + 1) * size) < 1 for t in sizes)
+    assert len(made.step(5).tasks) == made.examples_per_step
+
+
 def test_a_block_is_as_short_as_gives_every_task_an_example() -> None:
     made = plan()
     rarest = min(made.shares.values()) * made.examples_per_step

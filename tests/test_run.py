@@ -1,0 +1,186 @@
+"""Runs through Ray Train: killed, stopped and moved, they end where an untouched one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from orchestrator import checkpoint, journal
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
+
+STEPS = 60
+CHANGES = {
+    "name": "killed",
+    "train.steps": STEPS,
+    "train.evaluate_every": 10,
+    "train.patience": 50,
+    "train.precision": "fp32",
+    "scaling.workers": 2,
+    "tasks.topic.weight": 0.5,
+    "tasks.topic.optimizer": {"name": "sgd", "lr": 0.05},
+    "mixture": {"shares": {"sentiment": 0.98, "topic": 0.02}},
+    "tracking.log_model": False,
+}
+
+
+class Driver:
+    """``tlmt train`` in a process group of its own, and what can be done to it."""
+
+    def __init__(self, home: Path, *words: str) -> None:
+        self.home = home
+        self.known = set(home.glob("runs/killed/*"))
+        command = [sys.executable, "-P", "-m", "orchestrator", "train", *words]
+        self.log = (home / "log.txt").open("a")
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        self.process = subprocess.Popen(
+            command, cwd=home, stderr=self.log, stdout=self.log, env=environment
+        )
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, once it is there."""
+        return _until(lambda: next(iter(sorted(self.home.glob("runs/killed/*"))), None), self)
+
+    def reaches(self, step: int, attempt: int = 1) -> None:
+        """Wait until this attempt's journal has a record of a step."""
+        tail = journal.Tail(self.folder)
+        _until(
+            lambda: any(r.step >= step and r.attempt == attempt for r in tail.read()) or None, self
+        )
+
+    def workers(self) -> list[psutil.Process]:
+        every = psutil.Process(self.process.pid).children(recursive=True)
+        return [p for p in every if "RayTrainWorker" in " ".join(p.cmdline())]
+
+    def wait(self) -> int:
+        return self.process.wait(240)
+
+    def kill(self) -> None:
+        """End the driver and all it started, at once."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.kill()
+        self.process.wait(30)
+        psutil.wait_procs(family, timeout=30)
+
+
+def _until(look: Callable[[], Any], driver: Driver) -> Any:
+    until = time.monotonic() + 240
+    while (found := look()) is None:
+        assert driver.process.poll() is None, (driver.home / "log.txt").read_text()[-3000:]
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("killed")
+
+
+@pytest.fixture(scope="module")
+def written(home: Path, make_experiment: Callable[..., dict[str, Any]]) -> Path:
+    path = home / "killed.yaml"
+    path.write_text(yaml.safe_dump(make_experiment(**CHANGES)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory, written: Path) -> Path:
+    """The folder of a run that nothing happened to."""
+    driver = Driver(tmp_path_factory.mktemp("untouched"), str(written))
+    assert driver.wait() == 0, (driver.home / "log.txt").read_text()[-3000:]
+    return driver.folder
+
+
+def weights(run: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
+    folder = run / "checkpoints" / f"step-{step:06d}"
+    encoder = load_file(folder / "encoder" / "model.safetensors")
+    return encoder | load_file(folder / checkpoint.HEADS) | load_file(folder / checkpoint.OPTIMIZER)
+
+
+def told(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """All losses and scores, without speeds."""
+    every = journal.series(journal.read(run))
+    return {key: values for key, values in every.items() if not key.startswith("speed/")}
+
+
+def results(run: Path) -> dict[str, Any]:
+    found = json.loads((run / "results.json").read_text())
+    return {key: found[key] for key in ("experiment_hash", "steps", "examples_seen", "tasks")}
+
+
+def test_a_run_whose_worker_and_then_driver_are_killed_ends_with_the_same_bits(
+    home: Path, written: Path, untouched: Path
+) -> None:
+    driver = Driver(home, str(written))
+    driver.reaches(12)
+    driver.workers()[-1].kill()
+    driver.reaches(32)
+    driver.kill()
+    again = Driver(home, "--resume", str(driver.folder))
+    assert again.wait() == 0, (home / "log.txt").read_text()[-3000:]
+    expected, found = weights(untouched), weights(driver.folder)
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    assert told(driver.folder) == told(untouched)
+    assert results(driver.folder) == results(untouched)
+    resumed = [r for r in journal.read(driver.folder) if r.event == "resume"]
+    assert len(resumed) >= 1
+
+
+def test_mlflow_has_one_run_of_a_run_that_was_killed(home: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("killed")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 1
+    history = client.get_metric_history(runs[0].info.run_id, "sentiment/train/loss")
+    assert [metric.step for metric in history] == list(range(1, STEPS + 1))
+    assert runs[0].info.status == "FINISHED"
+
+
+def test_ctrl_c_saves_and_another_number_of_workers_goes_on(
+    tmp_path: Path, written: Path, untouched: Path
+) -> None:
+    driver = Driver(tmp_path, str(written))
+    driver.reaches(12)
+    driver.process.send_signal(signal.SIGINT)
+    assert driver.wait() == 130
+    log = (tmp_path / "log.txt").read_text()
+    assert f"tlmt train --resume {driver.folder}" in log
+    stopped = checkpoint.newest(driver.folder)
+    assert stopped is not None
+    assert 12 <= checkpoint.progress(stopped).step < STEPS
+    alone = Driver(tmp_path, "--resume", str(driver.folder), "scaling.workers=1")
+    assert alone.wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
+    # Dropout is drawn per rank, so other ranks give another, equally good run.
+    assert results(driver.folder)["examples_seen"] == results(untouched)["examples_seen"]
+
+
+def test_a_setting_that_changes_the_result_is_refused_on_resume(untouched: Path) -> None:
+    driver = Driver(untouched.parents[2], "--resume", str(untouched), "optimizer.lr=0.1")
+    assert driver.wait() == 2
+    assert "optimizer.lr" in (untouched.parents[2] / "log.txt").read_text()
+
+
+def test_more_workers_than_the_cluster_has_are_refused_at_once(
+    tmp_path: Path, written: Path
+) -> None:
+    driver = Driver(tmp_path, str(written), "scaling.workers=64")
+    assert driver.wait() == 2
+    assert "scaling.workers" in (tmp_path / "log.txt").read_text()
