@@ -18,6 +18,7 @@ from orchestrator.keyed import Integers
 Lengths = Mapping[str, NDArray[np.int32]]
 """Task name to the tokens of each of its training examples; the keys' order is the plan's."""
 
+
 def shares(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
     """Give each task its share n^(1/T) / sum, so T = 1 is proportional and T -> inf uniform."""
     powers = {task: size ** (1.0 / temperature) for task, size in sizes.items()}
