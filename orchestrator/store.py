@@ -69,7 +69,8 @@ class Store:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self.client.create_experiment(name, artifact_location=artifacts))
+                kind = {"mlflow.experimentKind": "custom_model_development"}  # opens on metrics
+                return str(self.client.create_experiment(name, artifacts, tags=kind))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -130,8 +131,11 @@ class Store:
         else:
             self.client.set_terminated(run, status, moment)
 
-    def model(self, run: str, folder: Path) -> str:
-        """Log a saved model; it is ready only after it was loaded back and asked. Give its id."""
+    def model(self, run: str, folder: Path, scores: Sequence[Value]) -> str:
+        """Log a saved model; it is ready only after it was loaded back and asked. Give its id.
+
+        ``scores`` are metrics of the run that belong to the model: they are shown with it too.
+        """
         logged = self.client.create_logged_model(self.experiment, "model", run)
         self.client.log_outputs(run, [LoggedModelOutput(logged.model_id, step=0)])
         with tempfile.TemporaryDirectory() as place:
@@ -141,6 +145,8 @@ class Store:
             description.artifact_path = logged.artifact_location
             description.save(str(copy / "MLmodel"))
             self.client.log_model_artifacts(logged.model_id, str(copy))
+        told = [Metric(legal(k), *rest, model_id=logged.model_id) for k, *rest in scores]
+        self.client.log_batch(run, metrics=told)
         try:
             ask(f"models:/{logged.model_id}", self.uri)
         except ModelError as error:

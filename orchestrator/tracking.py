@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.journal import Record, Tail, replace_text, valid
+from orchestrator.journal import Record, Tail, last_event, read, replace_text, valid
 from orchestrator.store import (
     METRICS_PER_REQUEST,
     OUTAGES,
@@ -192,10 +192,11 @@ class Tracker:
         """Give the values beyond the highest step sent: what a resumed run repeats is the same."""
         highest = dict(self.state.sent)
         for record in records:
-            for key, value in record.values():
-                if record.step > highest.get(key, -1):
-                    highest[key] = record.step
-                    yield key, value, int(1000 * record.time), record.step
+            for value in _values(record):
+                key, *_, step = value
+                if step > highest.get(key, -1):
+                    highest[key] = step
+                    yield value
 
     def _send_artifacts(self, store: Store) -> None:
         for path in sorted(file for pattern in ARTIFACTS for file in self.folder.glob(pattern)):
@@ -213,7 +214,9 @@ class Tracker:
             return
         own = str(yaml.safe_load(description.read_text(encoding="utf-8"))["model_uuid"])
         if own not in self.state.models:
-            self.state.models[own] = store.model(self.state.run_id, description.parent)
+            test = last_event(read(self.folder), "test")
+            scores = list(_values(test)) if test is not None else []
+            self.state.models[own] = store.model(self.state.run_id, description.parent, scores)
             self._save()
 
     def _send_status(self, store: Store) -> None:
@@ -222,6 +225,11 @@ class Tracker:
             store.status(self.state.run_id, status, moment)
             self.state.status = status
             self._save()
+
+
+def _values(record: Record) -> Iterator[Value]:
+    for key, value in record.values():
+        yield key, value, int(1000 * record.time), record.step
 
 
 def sync_runs(folders: Iterable[Path]) -> dict[Path, bool]:

@@ -98,6 +98,9 @@ def test_mlflow_calls_the_model_ready_after_it_answered_and_has_it_once(run: Pat
     (model,) = store.client.search_logged_models([store.experiment])
     assert model.status == "READY"
     assert model.source_run_id == tracker.mlflow_run_id
+    scores = {metric.key: metric.value for metric in model.metrics}
+    assert scores["sentiment/test/accuracy"] == 0.8
+    assert len(store.client.get_metric_history(model.source_run_id, "sentiment/test/accuracy")) == 1
 
 
 @pytest.mark.slow
