@@ -7,6 +7,7 @@ whatever else the machine does hits both. ``README.md`` says how to read the tab
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from statistics import median
 from typing import Any
 
 from machine import facts
+from table import shown
 from turns import ROOT, Side, Step
 
 from orchestrator import run
@@ -195,34 +197,20 @@ def progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def shown(document: dict[str, Any]) -> str:
-    """Lay the results out as a table."""
-    machine, settings = document["machine"], document["settings"]
-    lines = [
-        " ".join(f"{key}={value}" for key, value in machine.items()),
-        " ".join(f"{key}={value}" for key, value in settings.items()),
-        "",
-        f"{'':50} thr  {'s/step':>7} {'cpu s':>7} {'tok/s':>7} {'all':>7}   "
-        f"{'RATIO':>6} {'all':>6} {'cpu':>6}  aim",
-    ]
-    for one in document["comparisons"]:
-        lines.append(f"{one['name']} ({one['precision']})")
-        for side in ("peer", "ours"):
-            own = one["sides"][side]
-            line = (
-                f"{'  ' + side:50} {one['threads']:3d}  {own['seconds_per_step']:7.3f} "
-                f"{own['cpu_seconds_per_step']:7.3f} {own['tokens_per_second']:7.0f} "
-                f"{own['total_tokens_per_second']:7.0f}"
-            )
-            if side == "ours":
-                line += (
-                    f"   {one['ratio']:6.3f} {one['total_ratio']:6.3f} {one['cpu_ratio']:6.3f}  "
-                    f"{one['aim']}"
-                )
-            lines.append(line)
-        busy = one["ours_busy_in_peers_turns"]
-        lines.append(f"  (our waiting processes took {busy:.2f} cores during the peer's turns)")
-    return "\n".join(lines)
+PARTS = ("zero1", "zero2", "ddp", "padded")
+
+
+def numbers(text: str) -> list[int]:
+    """Read ``1,2``."""
+    return [int(word) for word in text.split(",")]
+
+
+def parts(text: str) -> list[str]:
+    """Read ``zero1,ddp``. Raises ``ArgumentTypeError`` for an unknown part."""
+    words = text.split(",")
+    if unknown := sorted({*words} - {*PARTS}):
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(PARTS)}")
+    return words
 
 
 def arguments() -> argparse.Namespace:
@@ -237,9 +225,8 @@ def arguments() -> argparse.Namespace:
     add("--steps", type=int, default=30, help="counted steps of each side of a comparison")
     add("--warmup", type=int, default=3, help="steps before them")
     add("--turn", type=int, default=5, help="steps a side takes before the other's turn")
-    add("--threads", type=int, nargs="+", default=[1, 2], help="of a process (see README.md)")
-    parts = ("zero1", "zero2", "ddp", "padded")
-    add("--only", nargs="+", choices=parts, default=parts, help="which comparisons to make")
+    add("--threads", type=numbers, default=[1, 2], help="of a process, as 1,2 (see README.md)")
+    add("--only", type=parts, default=[*PARTS], help=f"what to compare, of {','.join(PARTS)}")
     add("--json", action="store_true", dest="as_json", help="print one JSON document only")
     options = parser.parse_intermixed_args()
     if min(options.steps, options.turn, *options.threads) < 1 or options.warmup < 0:
@@ -287,6 +274,8 @@ def main() -> None:
                     document["comparisons"].append(found.document())
     finally:
         shutil.rmtree(base, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: another measurement is on its way
+            base.parent.rmdir()
     document["machine"]["load_after"] = facts()["load"]
     print(json.dumps(document) if options.as_json else shown(document))
 

@@ -88,7 +88,7 @@ class Side:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._log = log
-        self._ranks: dict[int, Any] = {}
+        self._ranks: dict[int, tuple[socket.socket, Any]] = {}
         self._processes: list[subprocess.Popen[bytes]] = []
         paths = [str(ROOT), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")]
         own = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **(environment or {})}
@@ -108,20 +108,21 @@ class Side:
             try:
                 while len(self._ranks) < ranks:
                     self._wait(server, START)
-                    stream = server.accept()[0].makefile("rw")
-                    self._ranks[int(json.loads(stream.readline()))] = stream
+                    connection, _ = server.accept()
+                    stream = connection.makefile("rw")
+                    self._ranks[int(json.loads(stream.readline()))] = connection, stream
             except BaseException:
                 self.close()
                 raise
 
     def turn(self, steps: int) -> list[Step]:
         """Let the side take some steps, while this process waits."""
-        for stream in self._ranks.values():
+        for _, stream in self._ranks.values():
             stream.write(f"{steps}\n")
             stream.flush()
         answers = []
-        for stream in self._ranks.values():
-            self._wait(stream, STEP * steps)
+        for connection, stream in self._ranks.values():
+            self._wait(connection, STEP * steps)
             answers.append([Step(*step) for step in json.loads(stream.readline())])
         return [
             Step(max(s.seconds for s in same), sum(s.cpu for s in same), same[0].tokens)
@@ -145,7 +146,7 @@ class Side:
                 total += used.user + used.system
         return total
 
-    def _wait(self, readable: Any, seconds: float) -> None:
+    def _wait(self, readable: socket.socket, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not select.select([readable], [], [], 0.5)[0]:
             ended = [p.returncode for p in self._processes if p.poll() is not None]
@@ -155,11 +156,14 @@ class Side:
 
     def tail(self, lines: int = 25) -> str:
         """Give the end of what the processes have printed."""
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+        printed = self._log.read_text(errors="replace").splitlines()
+        # Ray's cleaner says this every second where there is no dashboard to ask.
+        told = [line for line in printed if "PlacementGroupCleaner" not in line]
+        return "\n".join(told[-lines:])
 
     def close(self) -> None:
         """Let the processes end by themselves, then make them."""
-        for stream in self._ranks.values():
+        for _, stream in self._ranks.values():
             try:
                 stream.write("0\n")
                 stream.flush()
