@@ -31,5 +31,14 @@ def shown(document: dict[str, Any]) -> str:
                 )
             lines.append(line)
         busy = one["ours_busy_in_peers_turns"]
+        if one["workers"] * one["threads"] == 1 and _crowded(one):
+            lines.append("  (BUSY MACHINE: steps waited for a core, so only the cpu column counts)")
         lines.append(f"  (our waiting processes took {busy:.2f} cores during the peer's turns)")
     return "\n".join(lines)
+
+
+def _crowded(one: dict[str, Any]) -> bool:
+    """Say whether a single thread, which need not wait for anyone, did wait."""
+    return any(
+        own["seconds_per_step"] > 1.1 * own["cpu_seconds_per_step"] for own in one["sides"].values()
+    )
