@@ -50,7 +50,7 @@ FAVOURITE = {
 SPLITS = {"train": range(4), "validation": range(4, 6), "test": range(6, 8)}
 """Which eighths of all texts (by their hash) each split may use: no text is in two splits."""
 
-MOST_WORDS = 24
+MOST_WORDS = 22
 """Words and marks a sentence may have."""
 
 
@@ -132,10 +132,10 @@ def _clause(dice: Dice, plot: Plot) -> Clause:
     topic = TOPICS[plot.topic]
     noun = dice.pick(topic.occasions)
     judged: Clause | str = f"the {noun}"
-    if dice.chance(0.3):
+    if dice.chance(0.15):
         judged = f"the {dice.pick(OCCASION_MODIFIERS)} {noun}"
     simple = plot.construction != "contrast"
-    most = 1 + simple - (plot.frame in ("relative", "occasion"))
+    most = 1 if simple or plot.frame not in ("relative", "occasion") else 0
     told = plot.frame == "occasion"
     if told:
         judged = event(dice, topic, plot.frame, plot.voice, most, False, str(judged))

@@ -160,7 +160,7 @@ def article(noun: str) -> str:
 
 def noun_phrase(dice: Dice, noun: str, modifiers: Sequence[str]) -> str:
     """Give the noun an article, and now and then a modifier."""
-    if dice.chance(0.25):
+    if dice.chance(0.15):
         noun = f"{dice.pick(modifiers)} {noun}"
     return article(noun) if dice.chance(0.25) else f"the {noun}"
 
@@ -222,7 +222,7 @@ def _adjuncts(
     """Choose up to ``most`` circumstances: what stands in front, before the verb, at the end."""
     before, adverb, after = "", "", ""
     for _ in range(most):
-        if dice.chance(0.45):
+        if dice.chance(0.3):
             continue
         kind = kinds.pop(int(dice.number() * len(kinds)))
         if kind == "MNR":

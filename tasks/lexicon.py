@@ -199,8 +199,8 @@ MANNERS = _phrases(
 )
 
 QUALITIES = {
-    "positive": _words("excellent brilliant superb wonderful splendid"),
-    "negative": _words("awful terrible dreadful dull dismal"),
+    "positive": _words("excellent brilliant superb wonderful"),
+    "negative": _words("awful terrible dreadful dull"),
 }
 DEGREES = ("", "", "", "truly")
 EFFECTS: dict[str, tuple[Verb, ...]] = {

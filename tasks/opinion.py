@@ -10,8 +10,12 @@ from tasks.lexicon import DEGREES, EFFECTS, QUALITIES, Topic
 
 LABELS = ("negative", "positive")
 
-CONSTRUCTIONS = {"plain": 0.43, "negated": 0.32, "double": 0.05, "verdict": 0.08, "contrast": 0.12}
-"""How often each way to judge is chosen, whatever the topic and the feeling."""
+CONSTRUCTIONS = {"plain": 0.58, "negated": 0.24, "double": 0.03, "verdict": 0.05, "contrast": 0.1}
+"""How often each way to judge is chosen, whatever the topic and the feeling.
+
+With many more turned words than these, a small encoder from scratch finds no beginning: it is the
+plain sentences that teach it the words, and only then the others what turns them.
+"""
 
 _THAT = "that b:ARG1[ {t} ] b:V[ was ] b:ARG2[ {d} {a} ]"
 _PLEASE = "b:V[ {please} ] b:ARG1[ {h} ]"

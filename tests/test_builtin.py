@@ -17,8 +17,8 @@ from tasks.lexicon import TOPICS
 
 Row = dict[str, Any]
 
-CEILING = 0.78
-"""The best of C = 0.3, 1, 10 reached 0.753 on validation and 0.745 on test when measured."""
+CEILING = 0.85
+"""The best of C = 0.3, 1, 10 reached 0.806 on validation and 0.823 on test when measured."""
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,8 @@ def test_the_same_path_gives_the_same_rows() -> None:
 def test_a_known_row_never_changes() -> None:
     row = corpus("builtin:demo?size=10")["train"][0]
     assert row["text"] == (
-        "A captain who guided the tourist loaded the boat, and the first cruise seemed truly "
-        "brilliant despite the dreadful coffee."
+        "The receptionist who greeted the skipper stamped the form; despite the terrible food, "
+        "the trip delighted the guests."
     )
 
 
@@ -85,7 +85,7 @@ def test_text_is_the_tokens_written_as_one_writes(demo: dict[str, list[Row]]) ->
         )
         assert row["text"][0].isupper()
         assert row["text"].endswith(".")
-        assert 6 <= len(row["tokens"]) <= 24
+        assert 6 <= len(row["tokens"]) <= 22
         assert all(" " not in token and token for token in row["tokens"])
 
 
@@ -111,7 +111,7 @@ def test_syntax_decides_the_role_of_a_noun(roles: dict[str, list[Row]]) -> None:
         tag[2:]
         for row in roles["train"]
         for word, tag in zip(row["tokens"], row["tags"], strict=True)
-        if word == "coach"
+        if word == "manager"
     }
     assert {"ARG0", "ARG1", "ARG2"} <= seen
 
