@@ -267,9 +267,11 @@ def _rounded_off(folder: Path, model: bool) -> None:
 
     page = report.write(folder)
     print(f"report: {page}", file=sys.stderr)
-    if model:
-        served.save(folder)
-    tracking.sync_runs([folder])
+    try:
+        if model:
+            served.save(folder)
+    finally:
+        tracking.sync_runs([folder])
 
 
 def _answered(folder: Path, asked: list[dict[str, Any]], task: str | None) -> Answer:

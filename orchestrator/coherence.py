@@ -56,6 +56,8 @@ def _names(names: Sequence[Any]) -> Iterator[Problem]:
                 f"tasks.{name}",
                 f"is named {name!r}; expected a letter, then letters, digits, _ and -",
             )
+        elif name == "encoder":
+            yield Problem(f"tasks.{name}", "has the name of the shared encoder; give it another")
 
 
 def _mixture(mixture: Mixture, names: Sequence[Any]) -> Iterator[Problem]:

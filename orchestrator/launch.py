@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
@@ -241,7 +240,7 @@ def _connect() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
         logging_level="ERROR",
-        log_to_driver=bool(json.loads(os.environ.get("TLMT_WORKER_LOGS", "0"))),
+        log_to_driver=False,
         runtime_env={"env_vars": environment},
         **options,
     )

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def resume(folder: Path, path: Path | None, overrides: Sequence[str]) -> Path:
             + "\n  ".join(changed)
             + "\nSet them back, or begin a new run: tlmt train EXPERIMENT"
         )
-    (folder / EXPERIMENT).write_text(experiment.yaml(), encoding="utf-8")
+    journal.replace_text(folder / EXPERIMENT, experiment.yaml())
     return folder
 
 
@@ -109,10 +110,9 @@ def train(folder: Path, show: Callable[[list[Record]], None]) -> dict[str, Any]:
         tail.read()
         launch = Launch(experiment, folder, attempt)
         try:
-            with _stopping(launch.stop):
+            with _stopping(launch.stop), _mirrored(tracker):
                 while launch.running:
                     show(tail.read())
-                    tracker.sync()
                     time.sleep(LOOK)
             show(tail.read())
         finally:
@@ -138,8 +138,26 @@ def _ended(
             raise RuntimeError(f"the run failed: {cause}") from error
         raise Interrupted(f"stopped after step {step}. Go on with: tlmt train --resume {folder}")
     found = results(folder, journal.read(folder))
-    (folder / "results.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    journal.replace_text(folder / "results.json", json.dumps(found, indent=1))
     return found
+
+
+@contextmanager
+def _mirrored(tracker: Tracker) -> Iterator[None]:
+    """Keep MLflow up to date from a thread of its own: a server that hangs holds nothing up."""
+    ended = threading.Event()
+
+    def mirror() -> None:
+        while not ended.wait(LOOK):
+            tracker.sync()
+
+    thread = threading.Thread(target=mirror, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

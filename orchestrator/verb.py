@@ -86,7 +86,11 @@ def exit_code(error: BaseException) -> int:
 
 def become(command: list[str]) -> NoReturn:
     """Turn this process into a server: whoever ends the command ends the server, not its parent."""
-    safe = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    safe = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for what is not used
+    }
     os.execvpe(command[0], command, {**os.environ, **safe})
 
 

@@ -35,7 +35,7 @@ class Watch:
 
     def __call__(self, records: Iterable[Record]) -> None:
         """Show new records."""
-        scores: dict[str, float] = {}
+        scores: dict[int, dict[str, float]] = {}
         step = None
         for record in records:
             step = record.step
@@ -44,16 +44,17 @@ class Watch:
             elif record.key.endswith("/train/loss"):
                 self._losses[record.key.partition("/")[0]] = record.value
             elif record.key in self._mains:
-                scores[record.key.replace("/validation/", " ")] = record.value
+                own = scores.setdefault(record.step, {})
+                own[record.key.replace("/validation/", " ")] = record.value
             elif record.key == "speed/tokens_per_second":
                 self._speed = record.value
         if step is not None:
             self._bar.start_task(self._task)
             self._bar.update(self._task, completed=step, description=self._state())
             self._plain(step)
-        if scores:
-            told = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
-            self._bar.print(f"step {step}, validation: {told}")
+        for at, own in scores.items():
+            told = "  ".join(f"{name} {value:.3f}" for name, value in own.items())
+            self._bar.print(f"step {at}, validation: {told}")
 
     def _event(self, record: Record) -> None:
         if record.event == "resume" or (record.event == "start" and self._begun):
