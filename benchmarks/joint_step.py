@@ -166,8 +166,7 @@ def measure(comparison: Comparison, base: Path, folder: Path, options: argparse.
     try:
         peers = comparison.peers(folder)
         sides.append(Side(peers, comparison.workers, folder / "peer.log", environment))
-        logs = {"TLMT_WORKER_LOGS": "1"}
-        sides.append(Side(launch, comparison.workers, folder / "ours.log", logs))
+        sides.append(Side(launch, comparison.workers, folder / "ours.log", {}))
         peer, ours = sides
         if options.warmup:
             peer.turn(options.warmup)
