@@ -1,179 +1,28 @@
-"""Encoders: packed equals padded for every family, and what is saved is a plain model folder."""
+"""Encoders: what they read, what stands for a text, and that a saved one is a plain folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import nn
 
 import encoders
-from encoders import network, tiny
+from encoders import tiny
 from encoders.encoder import Encoder
-from encoders.packed import Packing
-from encoders.tokenizer import Reader
-
-VOCABULARY = 60
-SMALL: dict[str, Any] = {"vocab_size": VOCABULARY, "pad_token_id": 0}
-BERT: dict[str, Any] = {
-    **SMALL,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": 40,
-}
-FAMILIES: dict[str, Callable[[], Any]] = {
-    "bert": lambda: transformers.BertConfig(**BERT),
-    "roberta": lambda: transformers.RobertaConfig(
-        **{**BERT, "pad_token_id": 1, "type_vocab_size": 1}
-    ),
-    "distilbert": lambda: transformers.DistilBertConfig(
-        **SMALL, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=40
-    ),
-    "gpt2": lambda: transformers.GPT2Config(
-        vocab_size=VOCABULARY,
-        n_embd=32,
-        n_layer=2,
-        n_head=4,
-        n_positions=40,
-        bos_token_id=3,
-        eos_token_id=3,
-    ),
-    # These two cannot attend packed: relative positions, and windows.
-    "deberta-v2": lambda: transformers.DebertaV2Config(
-        **BERT, relative_attention=True, pos_att_type=["c2p", "p2c"], type_vocab_size=0
-    ),
-    "modernbert": lambda: transformers.ModernBertConfig(
-        **BERT, local_attention=4, global_attn_every_n_layers=2
-    ),
-}
-PACKED = ("bert", "roberta", "distilbert", "gpt2")
-LENGTHS = (7, 3, 12, 7, 1, 5)
-TEXTS = ["the red cat sat on a mat", "no dog ran over the hill", "what is it"] * 3
+from tests.networks import PACKED, VOCABULARY, batch, every, plain, reader, written
 
 
-@pytest.fixture(scope="session")
-def reader() -> Reader:
-    return tiny.reader(lambda: TEXTS)
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory, reader: Reader) -> dict[str, Path]:
-    """Write one folder per family, with weights large enough that mistakes show."""
-    found = {}
-    with torch.random.fork_rng(devices=[]), network.quiet():
-        for name, config in FAMILIES.items():
-            torch.manual_seed(5)
-            model = transformers.AutoModel.from_config(config())
-            for parameter in model.parameters():
-                nn.init.normal_(parameter, 0.0, 0.3)
-            found[name] = tmp_path_factory.mktemp(name)
-            model.save_pretrained(found[name])
-            reader.save(found[name])
-    return found
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return written(tmp_path_factory)
 
 
 @pytest.fixture
 def encoder(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Encoder:
     return encoders.load(str(folders[request.param]), folder=folders[request.param]).eval()
-
-
-def every(*names: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("encoder", names or tuple(FAMILIES), indirect=True)
-
-
-def batch() -> tuple[Tensor, Tensor, Tensor]:
-    draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, VOCABULARY, (sum(LENGTHS),), generator=draw)
-    types = torch.cat([(torch.arange(n) > n // 2).long() for n in LENGTHS])
-    return ids, types, torch.tensor([0, *LENGTHS]).cumsum(0)
-
-
-def plain(encoder: Encoder, folder: Path, **added: Tensor) -> tuple[Tensor, nn.Module]:
-    """Give what plain transformers says about each sequence alone, with its own positions."""
-    with network.quiet():
-        model = transformers.AutoModel.from_pretrained(folder).eval()
-    ids, types, offsets = batch()
-    pieces = []
-    for start, end in pairwise(offsets):
-        options = {}
-        if model.config.model_type == "bert":
-            options["token_type_ids"] = types[None, start:end]
-        pieces.append(model(ids[None, start:end], **options).last_hidden_state[0])
-    return torch.cat(pieces), model
-
-
-@every()
-def test_packed_hidden_states_equal_each_sequence_alone(
-    encoder: Encoder, folders: dict[str, Path]
-) -> None:
-    kind = encoder.network.config.model_type
-    assert encoder.packs is (kind in PACKED)
-    expected, _ = plain(encoder, folders[kind])
-    torch.testing.assert_close(encoder(*batch()), expected, rtol=1e-5, atol=1e-5)
-
-
-@every()
-def test_packed_gradients_equal_those_of_each_sequence_alone(
-    encoder: Encoder, folders: dict[str, Path]
-) -> None:
-    expected, model = plain(encoder, folders[encoder.network.config.model_type])
-    weights = torch.linspace(-1, 1, expected.numel()).view_as(expected)
-    (expected * weights).sum().backward()
-    (encoder(*batch()) * weights).sum().backward()
-    wanted = dict(model.named_parameters())
-    for name, parameter in encoder.network.named_parameters():
-        # Sums of several hundred products: errors grow with the largest of them.
-        largest = float(wanted[name].grad.abs().max())
-        torch.testing.assert_close(
-            parameter.grad, wanted[name].grad, rtol=1e-4, atol=1e-5 * (1 + largest)
-        )
-
-
-@every(*PACKED)
-def test_padding_inside_gives_the_same_as_packing(encoder: Encoder) -> None:
-    packed = encoder(*batch())
-    encoder.network.set_attn_implementation("sdpa")
-    encoder.packs = False
-    torch.testing.assert_close(encoder(*batch()), packed, rtol=1e-5, atol=1e-5)
-
-
-@every("bert", "gpt2")
-def test_attention_with_dropout_has_the_mean_of_attention_without(encoder: Encoder) -> None:
-    draw = torch.Generator().manual_seed(1)
-    query, key, value = torch.randn(3, 1, 4, sum(LENGTHS), 8, generator=draw)
-    packing = Packing.of(batch()[2], torch.device("cpu"))
-    attend = transformers.AttentionInterface()["tlmt_packed"]
-    module = next(m for m in encoder.modules() if hasattr(m, "is_causal"))
-    still, _ = attend(module, query, key, value, None, packing=packing)
-    almost, _ = attend(module, query, key, value, None, dropout=1e-9, packing=packing)
-    torch.testing.assert_close(almost, still)
-    torch.manual_seed(0)
-    dropped = [
-        attend(module, query, key, value, None, dropout=0.5, packing=packing)[0] for _ in range(400)
-    ]
-    assert not torch.equal(dropped[0], dropped[1])
-    mean = torch.stack(dropped).mean(0)
-    assert float((mean - still).abs().mean()) < 0.04
-
-
-@every("bert", "gpt2")
-def test_one_sequence_never_sees_another(encoder: Encoder) -> None:
-    ids, types, offsets = batch()
-    before = encoder(ids, types, offsets)
-    start, end = int(offsets[2]), int(offsets[3])
-    ids[start:end] = 9
-    after = encoder(ids, types, offsets)
-    outside = torch.ones(len(ids), dtype=torch.bool)
-    outside[start:end] = False
-    torch.testing.assert_close(after[outside], before[outside])
-    assert not torch.allclose(after[start:end], before[start:end])
 
 
 @every("gpt2")
@@ -232,13 +81,6 @@ def test_no_tokens_give_no_states_but_gradients_for_all_parameters(encoder: Enco
         assert not parameter.grad.any(), name
 
 
-@every("bert")
-def test_empty_sequences_take_no_place(encoder: Encoder) -> None:
-    ids, types, offsets = batch()
-    gapped = torch.cat((offsets[:1], offsets[:1], offsets[1:3], offsets[2:]))
-    assert torch.equal(encoder(ids, types, gapped), encoder(ids, types, offsets))
-
-
 @every("roberta")
 def test_a_sequence_too_long_is_told_with_both_numbers(encoder: Encoder) -> None:
     assert encoder.limit == 38  # positions 0 and 1 are the padding's
@@ -292,8 +134,9 @@ def test_a_saved_encoder_is_a_plain_folder(encoder: Encoder, tmp_path: Path) -> 
     assert ids == encoder.reader(["the red cat"])[0].input_ids
 
 
-def test_the_digest_follows_the_weights(reader: Reader) -> None:
-    encoder = Encoder(tiny.model(reader.vocabulary, 0.1, 0.1, seed=0), reader)
+def test_the_digest_follows_the_weights() -> None:
+    reads = reader()
+    encoder = Encoder(tiny.model(reads.vocabulary, 0.1, 0.1, seed=0), reads)
     before = encoder.digest()
     with torch.no_grad():
         next(encoder.parameters()).view(-1)[3] += 1
