@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from orchestrator.experiment import Experiment
 
 RUNS = Path("runs")
-TOKENS = 8192  # of one forward while scoring
 
 app = typer.Typer(
     name="tlmt",
@@ -86,10 +85,10 @@ def evaluate(
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     as_json: Json = False,
 ) -> Answer:
-    """Score a run's best checkpoint."""
+    """Score a run's best checkpoint, in the precision it was trained with."""
+    from orchestrator import checkpoint, journal, view, weights
     from orchestrator import evaluate as evaluation
-    from orchestrator import journal, view
-    from orchestrator.predict import Predictor
+    from orchestrator.experiment import load
     from orchestrator.prepare import Prepared
 
     if split not in ("validation", "test"):
@@ -97,8 +96,11 @@ def evaluate(
     folder = journal.find(run, RUNS)
     prepared = Prepared.read(folder)
     rows = {t: prepared.open(t, split) for t, own in prepared.tasks.items() if split in own.splits}
-    model = Predictor.load(folder).model
-    found = evaluation.evaluate(model, rows, TOKENS, evaluation.Ranks()).scores
+    families = {task: prepared.family(task) for task in prepared.tasks}
+    experiment = load(folder / "experiment.yaml")
+    model = weights.restored(experiment, families, checkpoint.best(folder))
+    micro_tokens = experiment.batch.micro_tokens
+    found = evaluation.evaluate(model, rows, micro_tokens, evaluation.Ranks()).scores
     return Answer(found, view.scores({task: {split: own} for task, own in found.items()}))
 
 
