@@ -6,7 +6,7 @@ sentences. Dials follow as in a web address: ``builtin:demo?size=9000&noise=0.05
 ========== ======= ==========================================================================
 dial       default meaning
 ========== ======= ==========================================================================
-size       6000    training sentences; validation and test have a fifth each. Smaller sizes
+size       8000    training sentences; validation and test have a fifth each. Smaller sizes
                    are beginnings of larger ones.
 noise      0       share of wrong labels, in training rows only: the sentiment turned, the
                    topic replaced, each ARG0, ARG1 and ARG2 replaced by another of the three
@@ -58,7 +58,7 @@ MOST_WORDS = 22
 class Dials:
     """The settings of the demo corpus, see the head of this file."""
 
-    size: int = 6000
+    size: int = 8000
     noise: float = 0.0
     relatedness: float = 0.3
     seed: int = 0

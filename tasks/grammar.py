@@ -261,7 +261,7 @@ def event(
     kinds = ["TMP", "LOC"] if frame == "occasion" else ["TMP", "LOC", "MNR"]
     before, adverb, after = _adjuncts(dice, topic, kinds, most, front)
     passive = voice == "passive" and frame != "relative"
-    group = _verb_group(verb, passive, frame != "occasion" and dice.chance(0.12), adverb)
+    group = _verb_group(verb, passive, frame != "occasion" and dice.chance(0.06), adverb)
     core = dice.pick(_CORES[frame, voice]).replace("{v}", group)
     slots: dict[str, Clause | str] = {
         "x": x,

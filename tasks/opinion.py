@@ -10,7 +10,7 @@ from tasks.lexicon import DEGREES, EFFECTS, QUALITIES, Topic
 
 LABELS = ("negative", "positive")
 
-CONSTRUCTIONS = {"plain": 0.58, "negated": 0.24, "double": 0.03, "verdict": 0.05, "contrast": 0.1}
+CONSTRUCTIONS = {"plain": 0.6, "negated": 0.25, "double": 0.02, "verdict": 0.05, "contrast": 0.08}
 """How often each way to judge is chosen, whatever the topic and the feeling.
 
 With many more turned words than these, a small encoder from scratch finds no beginning: it is the
@@ -36,7 +36,6 @@ _PLAIN_SHORT = (
 )
 _NEGATED = (
     "ARG1[ {t} ] V[ was ] ARG2[ far from {d} {a} ]",
-    "ARG1[ {t} ] V[ was ] ARGM-NEG[ hardly ] ARG2[ {d} {a} ]",
     "ARG1[ {t} ] V[ was ] ARGM-NEG[ not ] ARG2[ {d} {a} ]",
     f"ARG0[ nobody ] V[ said ] ARG1[ {_THAT} ]",
     "ARG0[ {t} ] did ARGM-NEG[ not ] V[ {please} ] ARG1[ {h} ]",
@@ -44,7 +43,7 @@ _NEGATED = (
 )
 _NEGATED_SHORT = (
     "ARG0[ nobody ] V[ called ] ARG1[ {t} ] ARG2[ {d} {a} ]",
-    "ARG0[ hardly any {hs} ] V[ considered ] ARG1[ {t} ] ARG2[ {d} {a} ]",
+    "ARG0[ nobody ] V[ considered ] ARG1[ {t} ] ARG2[ {d} {a} ]",
     "ARG0[ {h} ] did ARGM-NEG[ not ] V[ call ] ARG1[ {t} ] ARG2[ {d} {a} ]",
 )
 _DOUBLE = (

@@ -17,8 +17,8 @@ from tasks.lexicon import TOPICS
 
 Row = dict[str, Any]
 
-CEILING = 0.85
-"""The best of C = 0.3, 1, 10 reached 0.806 on validation and 0.823 on test when measured."""
+CEILING = 0.83
+"""The best of C = 0.3, 1, 10 reached 0.792 on validation and 0.799 on test when measured."""
 
 
 @pytest.fixture(scope="module")
