@@ -74,7 +74,7 @@ class Sender:
         self._answer = self._recorder.append.remote(self._rows)
         self._rows, self._sent = [], time.monotonic()
 
-    def finish(self) -> None:
+    def settle(self) -> None:
         """Send the rest and wait until it is written."""
         self._send()
         ray.get(self._answer)
@@ -117,6 +117,8 @@ def _drive(task: loop.Work, sender: Sender, began: float) -> None:
                 began = 0.0
             if first:
                 sender.add(last)
+                if last.settle:
+                    sender.settle()
             if last.checkpoint is not None:
                 ray.train.report(
                     {"step": last.step},
@@ -132,7 +134,7 @@ def _drive(task: loop.Work, sender: Sender, began: float) -> None:
     if first:
         if not {"stop", "trained"} & set(last.events):
             sender.add(last)
-        sender.finish()
+        sender.settle()
 
 
 def _peak_memory() -> dict[str, float]:

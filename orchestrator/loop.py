@@ -35,6 +35,8 @@ class News:
     events: dict[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
     """A checkpoint written at this step, on every rank."""
+    settle: bool = False
+    """Whether all that was told so far must be on record before the run goes on."""
 
 
 @dataclass(frozen=True)
@@ -211,8 +213,8 @@ class Training:
 def train(work: Work) -> Iterator[News]:
     """Train a run to its end, or until someone asks to stop; goes on where it was left.
 
-    Every rank yields at the same steps. Yields after each step, after each evaluation with its
-    checkpoint, and a last time with the event ``end`` or ``stop``.
+    Every rank yields at the same steps. Yields after each step, after each evaluation, after each
+    checkpoint, and a last time with the event ``trained`` or ``stop``.
     """
     training = Training(work)
     start = training.progress.step
@@ -234,6 +236,7 @@ def train(work: Work) -> Iterator[News]:
         if last or progress.step % work.experiment.train.evaluate_every == 0:
             yield from _look(training)
         elif asked:
+            yield News(progress.step, settle=True)
             yield News(progress.step, checkpoint=training.save())
         if asked and not training.done:
             yield News(progress.step, events={"stop": {}})
@@ -250,9 +253,10 @@ def _look(training: Training) -> Iterator[News]:
         for metric, value in scores.items()
     }
     _finite(values, training.progress.step)
-    folder = training.save()
     values["score"] = float(training.progress.score or 0.0)
-    yield News(training.progress.step, values, checkpoint=folder)
+    # A run goes on from its newest checkpoint, so what came before must not be lost with a driver.
+    yield News(training.progress.step, values, settle=True)
+    yield News(training.progress.step, checkpoint=training.save())
 
 
 def _losses(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ def test_a_run_tells_losses_rates_and_scores_and_leaves_its_checkpoints(work: Ma
     )
     saved = [own.step for own in news if own.checkpoint]
     assert saved == [2, 4, 6]
+    before = [earlier for earlier, own in pairwise(news) if own.checkpoint]
+    assert all(own.settle for own in before), "records must be safe before a checkpoint is"
     folder = checkpoint.newest(own.run)
     assert folder is not None
     assert checkpoint.manifest(folder)["fingerprint"] == "f" * 64
