@@ -124,12 +124,13 @@ def valid(records: Sequence[Record]) -> list[Record]:
     """Leave out what was taken back: a run that goes on from step s makes all beyond s void.
 
     One that starts again, because it was lost before its first checkpoint, goes on from step 0.
+    One that was lost between its test and its end is tested again.
     """
     kept: list[Record] = []
     for record in records:
         if record.event in ("start", "resume"):
             last = int(record.value.get("from_step", 0))
-            kept = [earlier for earlier in kept if earlier.step <= last]
+            kept = [r for r in kept if r.step <= last and r.event not in ("trained", "test")]
         kept.append(record)
     return kept
 

@@ -213,8 +213,8 @@ class Training:
 def train(work: Work) -> Iterator[News]:
     """Train a run to its end, or until someone asks to stop; goes on where it was left.
 
-    Every rank yields at the same steps. Yields after each step, after each evaluation, after each
-    checkpoint, and a last time with the event ``trained`` or ``stop``.
+    Every rank yields alike: after each step, evaluation and checkpoint, and a last time with the
+    event ``trained`` or ``stop``.
     """
     training = Training(work)
     start = training.progress.step
@@ -225,8 +225,8 @@ def train(work: Work) -> Iterator[News]:
         *sums, asked = told.tolist()
         took = time.perf_counter() - began
         progress = training.progress
-        seconds = progress.seconds + took
-        training.progress = replace(progress, seconds=seconds, score=None, scores={})
+        spent = progress.seconds + took
+        training.progress = replace(progress, seconds=spent, score=None, scores={})
         values = _losses(training.tasks, sums, part.terms, progress.step)
         values["speed/tokens_per_second"] = part.tokens / took
         values["speed/seconds_per_step"] = took
@@ -245,7 +245,7 @@ def train(work: Work) -> Iterator[News]:
 
 
 def _look(training: Training) -> Iterator[News]:
-    """Evaluate on validation, then save, unless the weights are beyond use."""
+    """Evaluate on validation, put that on record, then save, unless weights are beyond use."""
     found = training.evaluate()
     values = {
         f"{task}/validation/{metric}": value
@@ -254,7 +254,6 @@ def _look(training: Training) -> Iterator[News]:
     }
     _finite(values, training.progress.step)
     values["score"] = float(training.progress.score or 0.0)
-    # A run goes on from its newest checkpoint, so what came before must not be lost with a driver.
     yield News(training.progress.step, values, settle=True)
     yield News(training.progress.step, checkpoint=training.save())
 
