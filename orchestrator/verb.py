@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
@@ -84,14 +85,23 @@ def exit_code(error: BaseException) -> int:
     return FAILURE
 
 
-def become(command: list[str]) -> NoReturn:
-    """Turn this process into a server: whoever ends the command ends the server, not its parent."""
-    safe = {
+def serving() -> dict[str, str]:
+    """Give the environment of a server: no pickle, no telemetry, and this interpreter's programs.
+
+    MLflow starts its web server by name, so it must be found without an activated environment.
+    """
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for what is not used
     }
-    os.execvpe(command[0], command, {**os.environ, **safe})
+
+
+def become(command: list[str]) -> NoReturn:
+    """Turn this process into a server: whoever ends the command ends the server, not its parent."""
+    os.execvpe(command[0], command, serving())
 
 
 def show(renderable: RenderableType) -> None:

@@ -18,7 +18,7 @@ import pytest
 import trained
 import yaml
 
-from orchestrator import served
+from orchestrator import served, verb
 from orchestrator.predict import Predictor
 from orchestrator.store import ModelError, Store
 from orchestrator.tracking import Tracker
@@ -72,7 +72,7 @@ def test_a_fresh_process_elsewhere_answers_the_same_without_pickle(
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+        env=verb.serving(),
     )
     source, answers = json.loads(done.stdout)
     assert Path(source).is_relative_to(moved / "code")
