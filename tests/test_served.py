@@ -132,15 +132,16 @@ def test_the_model_server_answers_in_the_prediction_format(
     from test_tracking import free_port
 
     port = free_port()
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(
-        served.command(run, port),
-        cwd=tmp_path,
-        stdout=quiet,
-        stderr=quiet,
-        start_new_session=True,
-        env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
-    )
+    log = tmp_path / "log.txt"
+    with log.open("w") as told:
+        process = subprocess.Popen(
+            served.command(run, port),
+            cwd=tmp_path,
+            stdout=told,
+            stderr=told,
+            start_new_session=True,
+            env=verb.serving(),
+        )
     try:
         deadline = time.monotonic() + 120
         while True:
@@ -148,7 +149,7 @@ def test_the_model_server_answers_in_the_prediction_format(
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping"):
                     break
             except OSError:
-                assert process.poll() is None
+                assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.5)
         status, answer = post(port, json.dumps({"dataframe_records": RECORDS}).encode())
