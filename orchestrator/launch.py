@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import psutil
 import ray
 import ray.train
 import torch
+from ray._private import services
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -240,9 +243,25 @@ def _connect() -> None:
     if not os.environ.get("RAY_ADDRESS"):
         options = {"address": "local", "include_dashboard": False}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(
-        logging_level="ERROR",
-        log_to_driver=False,
-        runtime_env={"env_vars": environment},
-        **options,
-    )
+    with _spared():
+        ray.init(
+            logging_level="ERROR",
+            log_to_driver=False,
+            runtime_env={"env_vars": environment},
+            **options,
+        )
+
+
+@contextlib.contextmanager
+def _spared() -> Iterator[None]:
+    """Start Ray's processes in a group of their own: a signal to this one's is for the driver.
+
+    A terminal, ``timeout`` and job schedulers signal the whole group, and a Ray without its
+    control process can neither pass on a request to stop nor save. Ray has no setting for it.
+    """
+    start = services.ConsolePopen
+    services.ConsolePopen = functools.partial(start, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = start

@@ -49,7 +49,7 @@ class Driver:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
         with (home / "log.txt").open("a") as log:
             self.process = subprocess.Popen(
-                command, cwd=home, stderr=log, stdout=log, env=environment
+                command, cwd=home, stderr=log, stdout=log, env=environment, process_group=0
             )
 
     @property
@@ -70,6 +70,10 @@ class Driver:
 
     def wait(self) -> int:
         return self.process.wait(240)
+
+    def signal(self, number: int) -> None:
+        """Signal the whole group, as a terminal and ``timeout`` do."""
+        os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
         """End the driver and all it started, at once."""
@@ -154,20 +158,28 @@ def test_mlflow_has_one_run_of_a_run_that_was_killed(home: Path) -> None:
     assert steps == list(range(1, STEPS + 1))
 
 
-def test_ctrl_c_saves_and_another_number_of_workers_goes_on(
+def test_signals_save_and_other_numbers_of_workers_go_on(
     tmp_path: Path, written: Path, untouched: Path
 ) -> None:
     driver = Driver(tmp_path, str(written))
     driver.reaches(12)
-    driver.process.send_signal(signal.SIGINT)
+    driver.signal(signal.SIGINT)
     assert driver.wait() == 130
     log = (tmp_path / "log.txt").read_text()
     assert f"tlmt train --resume {driver.folder}" in log
     stopped = checkpoint.newest(driver.folder)
     assert stopped is not None
-    assert 12 <= checkpoint.progress(stopped).step < STEPS
+    first = checkpoint.progress(stopped).step
+    assert 12 <= first < STEPS
     alone = Driver(tmp_path, "--resume", str(driver.folder), "scaling.workers=1")
-    assert alone.wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
+    alone.reaches(first + 1, attempt=2)
+    alone.signal(signal.SIGTERM)
+    assert alone.wait() == 130
+    stopped = checkpoint.newest(driver.folder)
+    assert stopped is not None
+    assert first < checkpoint.progress(stopped).step < STEPS
+    again = Driver(tmp_path, "--resume", str(driver.folder), "scaling.workers=2")
+    assert again.wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
     # Dropout is drawn per rank, so other ranks give another, equally good run.
     assert results(driver.folder)["examples_seen"] == results(untouched)["examples_seen"]
 
