@@ -29,6 +29,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qsl
@@ -218,22 +219,32 @@ def _rows(dials: Dials, split: str, index: int) -> Rows:
     ]
 
 
-def _splits(dials: Dials, per_predicate: bool) -> dict[str, Rows]:
-    """Make all rows of the three splits."""
+@lru_cache(maxsize=1)
+def _splits(dials: Dials) -> dict[str, list[Rows]]:
+    """Make the rows of every sentence of the three splits.
+
+    The last corpus is kept: an experiment asks for the same sentences once for every task.
+    """
     sizes = {"train": dials.size, "validation": dials.size // 5, "test": dials.size // 5}
     return {
-        split: [
-            row
-            for index in range(size)
-            for row in _rows(dials, split, index)[: None if per_predicate else 1]
-        ]
+        split: [_rows(dials, split, index) for index in range(size)]
         for split, size in sizes.items()
     }
 
 
+def _sentences(dials: Dials) -> dict[str, Rows]:
+    return {split: [rows[0] for rows in every] for split, every in _splits(dials).items()}
+
+
+def _predicates(dials: Dials) -> dict[str, Rows]:
+    return {
+        split: [row for rows in every for row in rows] for split, every in _splits(dials).items()
+    }
+
+
 CORPORA: dict[str, Callable[[Dials], dict[str, Rows]]] = {
-    "demo": lambda dials: _splits(dials, per_predicate=False),
-    "demo-roles": lambda dials: _splits(dials, per_predicate=True),
+    "demo": _sentences,
+    "demo-roles": _predicates,
 }
 
 
