@@ -41,7 +41,9 @@ def free_port() -> int:
 def test_rays_own_schema_accepts_the_cluster_file() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    validate_config(prepare_config(copy.deepcopy(CLUSTER)))
+    prepared = prepare_config(copy.deepcopy(CLUSTER))
+    validate_config(prepared)  # raises where it does not
+    assert prepared["cluster_name"] == CLUSTER["cluster_name"]
 
 
 def test_every_ray_process_of_the_cluster_asks_for_the_token() -> None:

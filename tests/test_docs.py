@@ -51,7 +51,7 @@ def settings(section: type[BaseModel], before: str = "") -> Iterator[tuple[str, 
             yield f"{before}{name}", default
 
 
-def compare(found: Mapping[str, str], real: Mapping[str, Any]) -> None:
+def assert_told(found: Mapping[str, str], real: Mapping[str, Any]) -> None:
     assert set(found) == set(real)
     for key, default in real.items():
         if key in INHERITED:
@@ -65,23 +65,23 @@ def compare(found: Mapping[str, str], real: Mapping[str, Any]) -> None:
 
 
 def test_every_setting_is_told_with_its_default() -> None:
-    compare(told(part("## Every setting")), dict(settings(Experiment)))
+    assert_told(told(part("## Every setting")), dict(settings(Experiment)))
 
 
 def test_the_keys_of_data_are_told_with_their_defaults() -> None:
-    compare(told(part("## `data`")), dict(settings(Data)))
+    assert_told(told(part("## `data`")), dict(settings(Data)))
 
 
 @pytest.mark.parametrize("name", tasks.names())
 def test_the_keys_of_a_family_are_told_with_their_defaults(name: str) -> None:
     own = dict(settings(tasks.get(name).Data))
-    compare(
+    assert_told(
         told(part(f"### `{name}`")), {k: v for k, v in own.items() if k not in Data.model_fields}
     )
 
 
 def test_the_dials_of_the_built_in_corpus_are_told_with_their_defaults() -> None:
-    compare(told(DATA), {field.name: field.default for field in fields(Dials)})
+    assert_told(told(DATA), {field.name: field.default for field in fields(Dials)})
 
 
 def test_every_verb_stands_in_the_readme() -> None:

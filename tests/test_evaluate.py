@@ -50,7 +50,7 @@ def model(dropout: float = 0.0) -> MultiTaskModel:
     return ToyRun().model(dropout)
 
 
-def same(one: Evaluation, other: Evaluation) -> None:
+def assert_same(one: Evaluation, other: Evaluation) -> None:
     assert one.scores.keys() == other.scores.keys()
     for task, scores in one.scores.items():
         assert other.scores[task] == pytest.approx(scores, rel=1e-6), task
@@ -75,7 +75,9 @@ def test_scores_and_loss_are_those_of_each_row_read_alone() -> None:
 
 @pytest.mark.parametrize("micro_tokens", [1, 60, 500])
 def test_packing_changes_no_score(micro_tokens: int) -> None:
-    same(evaluate(model(), held(), micro_tokens, Ranks()), evaluate(model(), held(), 9999, Ranks()))
+    assert_same(
+        evaluate(model(), held(), micro_tokens, Ranks()), evaluate(model(), held(), 9999, Ranks())
+    )
 
 
 def ranked(micro_tokens: int, rows: int | None) -> Evaluation:
@@ -90,7 +92,7 @@ def test_two_ranks_find_what_one_finds_and_both_are_told(
 ) -> None:
     expected = evaluate(model(), held(), micro_tokens, Ranks(), rows)
     first, second = pair.run(ranked, micro_tokens, rows)
-    same(first, expected)
+    assert_same(first, expected)
     assert first.scores == second.scores
 
 
