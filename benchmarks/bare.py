@@ -1,6 +1,7 @@
 """The peers: bare PyTorch loops, packed or padded, that import nothing of the project.
 
-A plain ``AutoModel`` (BERT's shape), a linear layer for each kind of label, cross entropies, AdamW.
+A plain ``AutoModel`` (BERT's shape), a dense layer and a linear one for each kind of label, cross
+entropies, AdamW.
 The packed loop is the fast one: attention block by block over sequences of equal length, cheap
 dropout on CPU, fused AdamW, DDP for two ranks. The padded loop is the usual one: PyTorch's scaled
 dot product attention under a mask, its own dropout, AdamW as it comes.
@@ -129,8 +130,14 @@ AttentionInterface.register("bare_packed", attend)
 AttentionMaskInterface.register("bare_packed", lambda *_, **__: None)
 
 
+def head(width: int, classes: int, deep: bool, dropout: float) -> nn.Sequential:
+    """Build what stands between hidden states and logits."""
+    dense = [nn.Linear(width, width), nn.GELU()] if deep else []
+    return nn.Sequential(*dense, nn.Dropout(dropout), nn.Linear(width, classes))
+
+
 class Network(nn.Module):
-    """The encoder with a linear layer for each kind of label; ``forward`` gives the loss."""
+    """The encoder with a head for each kind of label; ``forward`` gives the loss."""
 
     def __init__(self, folder: Path, meta: dict[str, Any], packed: bool) -> None:
         super().__init__()
@@ -146,10 +153,10 @@ class Network(nn.Module):
         width = self.encoder.config.hidden_size
         self.packed = packed
         self.mark = nn.Parameter(torch.randn(width) * 0.02)
+        drop = meta["head_dropout"]
         self.heads = nn.ModuleDict(
-            {f"head-{n}": nn.Linear(width, c) for n, c in meta["heads"].items()}
+            {f"head-{n}": head(width, *kind, drop) for n, kind in meta["heads"].items()}
         )
-        self.dropout: nn.Dropout = nn.Dropout(meta["head_dropout"])
         if packed:
             for module in list(self.modules()):
                 for name, child in list(module.named_children()):
@@ -170,7 +177,7 @@ class Network(nn.Module):
         for name, (places, labels, scale) in batch.heads.items():
             if not self.packed and not len(places):
                 continue  # the padded loop trains one task a step
-            logits = self.heads[f"head-{name}"](self.dropout(hidden[places])).float()
+            logits = self.heads[f"head-{name}"](hidden[places]).float()
             loss = loss + scale * functional.cross_entropy(logits, labels, reduction="sum")
         return loss
 

@@ -24,8 +24,8 @@ from tasks.family import Family, Rows
 from tasks.roles import Roles, layout
 from tasks.tag import Tag
 
-Labelled = tuple[Tensor, Tensor, int]
-"""Places in the packed tokens, their labels, and the number of classes."""
+Labelled = tuple[Tensor, Tensor, int, bool]
+"""Places in the packed tokens, their labels, the number of classes, whether a layer is hidden."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def _save(
             for task, rows in batch.rows.items():
                 family = source.families[task]
                 factor = step.factors.get(task, 0.0) * batch.weight
-                for head, (places, labels, classes) in _labelled(task, family, rows).items():
-                    meta["heads"][head] = classes
+                for head, (places, labels, classes, deep) in _labelled(task, family, rows).items():
+                    meta["heads"][head] = classes, deep
                     own |= {f"{head}.places": places, f"{head}.labels": labels}
                     own[f"{head}.scale"] = torch.tensor(factor / math.log(classes))
                 if isinstance(family, Roles):
@@ -147,16 +147,16 @@ def _save(
 
 
 def _labelled(task: str, family: Family[Any], rows: Rows) -> dict[str, Labelled]:
-    """Say which tokens carry which labels: one entry for each linear layer of a task."""
+    """Say which tokens carry which labels: one entry for each kind of label of a task."""
     if isinstance(family, Classify):
-        return {task: (rows.summary, rows.columns["label"], len(family.labels))}
+        return {task: (rows.summary, rows.columns["label"], len(family.labels), True)}
     if isinstance(family, Tag):
-        return {task: (rows.words, rows.columns["tags"], len(family.labels))}
+        return {task: (rows.words, rows.columns["tags"], len(family.labels), False)}
     if isinstance(family, Roles):
         plan, own = layout(rows, family.marked), rows.columns
         return {
-            task: (rows.words[plan.roles], own["roles"][plan.roles], len(family.labels)),
-            f"{task}-find": (rows.words[plan.finding], own["predicates"][plan.finding], 2),
+            task: (rows.words[plan.roles], own["roles"][plan.roles], len(family.labels), True),
+            f"{task}-find": (rows.words[plan.finding], own["predicates"][plan.finding], 2, False),
         }
     raise ValueError(
         f"task {task!r} is of the family {type(family).__name__}; the bare loops know classify, "

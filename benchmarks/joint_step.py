@@ -26,6 +26,7 @@ from turns import ROOT, Side, Step
 
 from orchestrator import run
 from orchestrator.experiment import Experiment, load, places
+from orchestrator.launch import ENVIRONMENT
 
 HERE = ROOT / "benchmarks"
 
@@ -159,7 +160,7 @@ def measure(comparison: Comparison, base: Path, folder: Path, options: argparse.
             shutil.copy(file, own)
     varied = load(base / "experiment.yaml", comparison.settings())
     (own / "experiment.yaml").write_text(varied.yaml())
-    environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {name: value for name, value in ENVIRONMENT.items() if "RAY" not in name}
     launch = [[sys.executable, str(HERE / "product.py"), str(own)]]
     found = Found(comparison)
     sides: list[Side] = []

@@ -170,6 +170,9 @@ class DeepSpeedEngine(_Stateful):
         self.stage = zero_stage
         own = dict(config or {})
         zero = {**own.pop("zero_optimization", {}), "stage": zero_stage}
+        if all(p.device.type == "cpu" for p in model.parameters()):
+            # One buffer for all gradients keeps a GPU's memory whole; here it only costs a copy.
+            zero.setdefault("contiguous_gradients", False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             self._engine, *_ = deepspeed.initialize(

@@ -227,13 +227,20 @@ def _fits(experiment: Experiment) -> None:
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "PYTHONWARNINGS": "ignore",
 }
-"""For Ray's processes: prompt reports, no doubled lines; workers set their threads themselves."""
+"""For Ray's processes: prompt reports, no doubled lines; workers set their threads themselves.
+
+Gradients and the buffers that reduce them come and go with every step. As it comes, glibc returns
+such memory to the system and has every page of it zeroed and mapped anew: a fifth of a step.
+"""
 
 
 def _connect() -> None:
