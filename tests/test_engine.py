@@ -35,7 +35,7 @@ def whole(engine: Engine) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in engine.weights()}
 
 
-def trajectory(stage: int | None, steps: int) -> dict[str, Any]:
+def trajectory(stage: int | None, steps: int, micro: int = 25) -> dict[str, Any]:
     """Train a few steps; give the global loss sums of each step and the last weights."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     run = ToyRun(**OPTIMIZERS)
@@ -43,7 +43,7 @@ def trajectory(stage: int | None, steps: int) -> dict[str, Any]:
     sums, absent = [], []
     for step in range(steps):
         before = whole(engine)
-        local = run.step(engine, step, rank, ranks)
+        local = run.step(engine, step, rank, ranks, micro)
         dist.all_reduce(local)
         sums.append(local)
         after = whole(engine)
@@ -88,6 +88,26 @@ def test_one_rank_reaches_the_weights_of_the_twin(
 def test_a_head_whose_task_is_absent_keeps_its_bits(pair: Workers, stage: int | None) -> None:
     for found in pair.run(trajectory, stage, STEPS):
         assert found["absent"], "no task was absent from any step: the test shows nothing"
+        assert all(found["absent"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("micro", [15, 25, 60])
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("stage", [None, 0, 1, 2, 3])
+def test_every_stage_on_any_ranks_in_any_micro_batches_takes_the_same_steps(
+    request: pytest.FixtureRequest,
+    expected: dict[str, Any],
+    stage: int | None,
+    ranks: int,
+    micro: int,
+) -> None:
+    workers: Workers = request.getfixturevalue("alone" if ranks == 1 else "pair")
+    for found in workers.run(trajectory, stage, STEPS, micro):
+        torch.testing.assert_close(found["sums"], expected["sums"], rtol=1e-5, atol=1e-6)
+        for name, value in expected["weights"].items():
+            torch.testing.assert_close(found["weights"][name], value, rtol=1e-4, atol=1e-5)
+        assert found["absent"]
         assert all(found["absent"])
 
 

@@ -24,11 +24,11 @@ from orchestrator import checkpoint, journal
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
-STEPS = 150
+STEPS = 100
 CHANGES = {
     "name": "killed",
     "train.steps": STEPS,
-    "train.evaluate_every": 25,
+    "train.evaluate_every": 20,
     "train.patience": 50,
     "train.precision": "fp32",
     "scaling.workers": 2,
@@ -135,7 +135,7 @@ def test_a_run_whose_worker_and_then_driver_are_killed_ends_with_the_same_bits(
     driver = Driver(home, str(written))
     driver.reaches(12)
     driver.workers()[-1].kill()
-    driver.reaches(60)
+    driver.reaches(45)
     driver.kill()
     again = Driver(home, "--resume", str(driver.folder))
     assert again.wait() == 0, (home / "log.txt").read_text()[-3000:]
