@@ -1,17 +1,31 @@
-"""Arguments of a predicate, each a label with all its pieces, read off B-/I-/O tags."""
+"""Predicates of a sentence, and the arguments of one, each a label with all its pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from tasks import labels, words
+from tasks.family import Row
 
 Argument: TypeAlias = list[Any]
 """``[label, [[start, end], ...]]`` in words, ends exclusive: JSON data."""
 
 NO_ARGUMENT = ("V", "C-V")
 """The predicate itself, and a particle of it that stands apart."""
+
+
+def predicates_of(
+    sentences: Collection[tuple[str, ...]], rows: Iterable[Row], tokens: str, predicate: str
+) -> dict[tuple[str, ...], set[int | None]]:
+    """Collect each sentence's predicates from rows, also bad ones: None is one that is no index."""
+    found: dict[tuple[str, ...], set[int | None]] = {sentence: set() for sentence in sentences}
+    for row in rows:
+        if isinstance(row.get(tokens), (list, tuple)):
+            sentence = tuple(row[tokens])
+            if sentence in found:
+                found[sentence].add(words.index(row.get(predicate), len(sentence)))
+    return found
 
 
 def read_arguments(tags: Sequence[str]) -> list[Argument]:

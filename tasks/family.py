@@ -167,10 +167,11 @@ class Family(ABC, Generic[Keys]):
         """Name the columns of the data that this task reads; one that is missing is an error."""
 
     @classmethod
-    def gather(cls, data: Keys, rows: list[Row]) -> list[Row]:
+    def gather(cls, data: Keys, rows: list[Row], whole: Iterable[Row] | None = None) -> list[Row]:
         """Add to the rows of one split what only the others tell; number and order stay.
 
-        Called once for each split, after limits and before encoding.
+        Called once for each split, after limits and before encoding. ``whole`` gives all rows of
+        the split's file, also those that a limit left out and bad ones; None where ``rows`` is all.
         """
         return rows
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks import labels, words
-from tasks.arguments import as_set, frame, read_arguments
+from tasks.arguments import as_set, frame, predicates_of, read_arguments
 from tasks.family import (
     IGNORED,
     CrossEntropy,
@@ -157,18 +157,23 @@ class Roles(Family[RolesData]):
         return [data.tokens, data.predicate, data.tags]
 
     @classmethod
-    def gather(cls, data: RolesData, rows: list[Row]) -> list[Row]:
-        """Tell each row all predicates among the rows with its words, and mark the first row."""
+    def gather(
+        cls, data: RolesData, rows: list[Row], whole: Iterable[Row] | None = None
+    ) -> list[Row]:
+        """Tell each row all predicates of the whole split with its words, and mark the first row.
+
+        Where one of them cannot be read, no row is the first: the other words may be predicates.
+        """
         sentences = [tuple(row[data.tokens]) for row in rows]
-        predicates: dict[tuple[str, ...], set[int]] = {}
-        firsts = []
+        known = predicates_of(set(sentences), whole or rows, data.tokens, data.predicate)
+        found: list[Row] = []
+        seen = set()
         for sentence, row in zip(sentences, rows, strict=True):
-            firsts.append(sentence not in predicates)
-            predicates.setdefault(sentence, set()).add(int(row[data.predicate]))
-        return [
-            {**row, PREDICATES: sorted(predicates[sentence]), FIRST: first}
-            for row, sentence, first in zip(rows, sentences, firsts, strict=True)
-        ]
+            places = [place for place in known[sentence] if place is not None]
+            first = sentence not in seen and None not in known[sentence]
+            seen.add(sentence)
+            found.append({**row, PREDICATES: sorted(places), FIRST: first})
+        return found
 
     def fault(self, row: Row, training: bool) -> Fault | None:
         """Say what is wrong with a row. The predicate's own tag may be anything."""
@@ -176,7 +181,7 @@ class Roles(Family[RolesData]):
         if fault := words.words_fault(self.data.tokens, tokens):
             return fault
         size = len(tokens or ())
-        if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at < size:
+        if words.index(at, size) is None:
             return Fault(self.data.predicate, at, f"the index of a word, from 0 to {size - 1}")
         known = self.places if training else None
         return labels.tag_fault(self.data.tags, row.get(self.data.tags), size, True, known)
@@ -189,18 +194,16 @@ class Roles(Family[RolesData]):
 
     def encode(self, row: Row, encoded: Sequence[Encoded]) -> dict[str, list[int] | list[float]]:
         """Number the tags; a predicate that was cut off leaves its sequence without roles."""
-        at, tags = row.get(self.data.predicate), row.get(self.data.tags)
+        tags = row.get(self.data.tags)
         places: list[int] = []
         roles: list[int] = []
         predicates: list[int] = []
         for number, sequence in enumerate(encoded):
             size = len(sequence.words)
-            if number == 0 and at is not None and at < size:
-                places.append(at)
-                roles += [labels.index(tag, self.places) for tag in (tags or [None] * size)[:size]]
-            else:
-                places.append(-1)
-                roles += [IGNORED] * size
+            at = words.index(row.get(self.data.predicate), size) if number == 0 else None
+            places.append(-1 if at is None else at)
+            known = tags if tags and at is not None else [None] * size
+            roles += [labels.index(tag, self.places) for tag in known[:size]]
             if number == len(encoded) - 1 and row.get(FIRST):
                 predicates += [int(word in row[PREDICATES]) for word in range(size)]
             else:

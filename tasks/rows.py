@@ -45,7 +45,8 @@ def load(
     if problems:
         raise RowError(problems)
     for split, table in found.rows.items():
-        found.rows[split] = splits.gathered(table, family, data)
+        whole = sheets[split if split in sheets else "train"].table
+        found.rows[split] = splits.gathered(table, family, data, whole)
         found.digests[split] = splits.digest(found.rows[split])
     return fitted, found
 

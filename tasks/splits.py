@@ -137,11 +137,11 @@ def _together(table: pa.Table, family: Family[Any]) -> dict[int, tuple[bytes, li
     return found
 
 
-def gathered(table: pa.Table, family: type[Family[Any]], data: Data) -> pa.Table:
-    """Let a family add columns that depend on the other rows of the split."""
+def gathered(table: pa.Table, family: type[Family[Any]], data: Data, whole: pa.Table) -> pa.Table:
+    """Let a family add columns that depend on other rows of the split's file (``whole``)."""
     if family.gather.__func__ is Family.gather.__func__:  # type: ignore[attr-defined]
         return table
-    rows: Sequence[Row] = family.gather(data, list(each(table)))
+    rows: Sequence[Row] = family.gather(data, list(each(table)), each(whole))
     assert len(rows) == table.num_rows, f"{family.__name__}.gather changed the number of rows"
     return pa.Table.from_pylist([dict(row) for row in rows]) if rows else table
 

@@ -40,6 +40,13 @@ def row(record: Row, column: str) -> dict[str, Any] | None:
     return {column: tokens, TEXT: text, OFFSETS: offsets} if tokens else None
 
 
+def index(value: Any, size: int) -> int | None:
+    """Read the index of one of ``size`` words, or None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value < size else None
+
+
 def place(field: str, value: Any, tokens: Sequence[str], offsets: Offsets) -> int:
     """Find a word by its index, its characters ``[start, end]``, or itself (where it first stands).
 
@@ -53,8 +60,8 @@ def place(field: str, value: Any, tokens: Sequence[str], offsets: Offsets) -> in
     elif isinstance(value, (list, tuple)) and len(value) == 2:
         if tuple(value) in offsets:
             return offsets.index((value[0], value[1]))
-    elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(tokens):
-        return value
+    elif (at := index(value, len(tokens))) is not None:
+        return at
     raise ValueError(
         f"{field} is {value!r}; expected a word of the text, its characters [start, end], or its "
         f"index from 0 to {len(tokens) - 1}. The words are: {' | '.join(tokens)}"

@@ -1,12 +1,13 @@
 """Rows: found where the experiment says they are, read whole, and gathered for their family."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks import rows
 from tasks.classify import Classify
-from tasks.roles import Roles
+from tasks.roles import FIRST, PREDICATES, Roles
 from tests.written import load, save, sentences, write
 
 
@@ -45,6 +46,39 @@ def test_a_family_gathers_over_the_rows_of_a_split(tmp_path: Path) -> None:
     kept = list(splits.each("train"))
     assert [row["predicate"] for row in kept] == [1, 3]
     assert all(set(row) > set(found[0]) for row in kept)
+
+
+TWO = ["dogs", "bark", "and", "run"]
+
+
+def frames(copies: int) -> list[dict[str, Any]]:
+    """Give ``copies`` sentences, each with the predicates 1 and 3."""
+    return [
+        {"tokens": [*TWO[:3], f"run{copy}"], "predicate": at, "tags": tags.split()}
+        for copy in range(copies)
+        for at, tags in ((1, "B-A B-V O O"), (3, "B-A O O B-V"))
+    ]
+
+
+def test_a_limit_hides_no_predicate_of_a_sentence_it_keeps(tmp_path: Path) -> None:
+    write(tmp_path, train=frames(100))
+    _, splits = load(tmp_path, Roles, limit=20)
+    for split in ("train", "validation"):  # the latter is cut from the same file
+        assert all(row[PREDICATES] == [1, 3] for row in splits.each(split))
+    kept = list(splits.each("train"))
+    assert len(kept) == 20
+    assert sum(row[FIRST] for row in kept) == len({row["tokens"][3] for row in kept})
+
+
+def test_a_row_set_aside_hides_no_predicate_of_its_sentence(tmp_path: Path) -> None:
+    found = frames(3)
+    found[0] |= {"tags": ["B-A"]}
+    found[3] |= {"predicate": 9}
+    write(tmp_path, train=found, validation=found[4:])
+    _, splits = load(tmp_path, Roles, max_bad_rows=2)
+    kept = [(row["predicate"], row[PREDICATES], row[FIRST]) for row in splits.each("train")]
+    # Of the second sentence a predicate is unknown, so nothing is learnt from its other words.
+    assert kept == [(3, [1, 3], True), (1, [1], False), (1, [1, 3], True), (3, [1, 3], False)]
 
 
 def test_a_hub_id_needs_a_revision(tmp_path: Path) -> None:
