@@ -48,9 +48,17 @@ class Progress:
         return self.best_step == self.step
 
 
-def save(run: Path, engine: Engine, progress: Progress, fingerprint: str, rank: int) -> Path:
+def save(
+    run: Path,
+    engine: Engine,
+    progress: Progress,
+    fingerprint: str,
+    rank: int,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a checkpoint; all ranks must call, rank 0 writes. A half-written one is never seen.
 
+    ``settings`` are the experiment's, for who finds the folder alone; nothing here reads them.
     Weights and optimizer tensors are stored whole, by parameter name, in fp32: they resume a run
     bit for bit, and on any number of ranks at any ZeRO stage.
     """
@@ -73,6 +81,7 @@ def save(run: Path, engine: Engine, progress: Progress, fingerprint: str, rank: 
     content = {
         **asdict(progress),
         "fingerprint": fingerprint,
+        "experiment": settings,
         "tasks": sorted(model.families),
         "versions": {name: version(name) for name in RECORDED},
         "files": {str(path.relative_to(partial)): _digest(path) for path in files},

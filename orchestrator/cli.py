@@ -246,6 +246,8 @@ def _dry(experiment: Experiment, path: Path) -> str:
 
 def _trained(folder: Path) -> Answer:
     """Train the run in a folder to its end, in view of the user, and leave all its views behind."""
+    from rich.console import Console
+
     from orchestrator import run, view
     from orchestrator.experiment import load
     from orchestrator.prepare import Prepared
@@ -258,18 +260,22 @@ def _trained(folder: Path) -> Answer:
             run.train(folder, watch)
     except run.Interrupted as stopped:
         return Answer({"run_id": folder.name, "stopped": str(stopped)}, str(stopped), INTERRUPTED)
-    _rounded_off(folder, experiment.tracking.log_model)
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    return Answer(results, view.scores(results["tasks"]))
+    answer = Answer(results, view.scores(results["tasks"]))
+    try:
+        _rounded_off(folder, experiment.tracking.log_model)
+    except Exception:
+        Console(stderr=True).print(answer.shown)  # page or model failed; the scores are known
+        raise
+    return answer
 
 
 def _rounded_off(folder: Path, model: bool) -> None:
     """Make the page and the model of a finished run, and tell MLflow."""
     from orchestrator import report, served, tracking
 
-    page = report.write(folder)
-    print(f"report: {page}", file=sys.stderr)
     try:
+        print(f"report: {report.write(folder)}", file=sys.stderr)
         if model:
             served.save(folder)
     finally:

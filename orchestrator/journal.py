@@ -164,10 +164,13 @@ def _age(folder: Path) -> tuple[str, str]:
 
 
 def find(run: str, storage: Path) -> Path:
-    """Find the folder of a run by its path, its id, or its name (then the newest of that name)."""
+    """Find the folder of a run by its path, its id, or its name (then the newest of that name).
+
+    It is absolute: workers and servers have working folders of their own.
+    """
     if (Path(run) / "experiment.yaml").is_file():
-        return Path(run)
-    known = runs(storage)
+        return Path(run).resolve()
+    known = runs(storage.resolve())
     matches = [folder for folder in known if run in (folder.name, folder.parent.name)]
     if matches:
         return matches[-1]

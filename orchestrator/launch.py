@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import psutil
 import ray
 import ray.train
 import torch
+import torch.distributed as dist
 from ray._private import services
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
@@ -52,7 +53,7 @@ class Recorder:
 
 
 class Sender:
-    """Rank 0's end of the way to the recorder: never waits, at most one sending a second."""
+    """Rank 0's end of the way to the recorder: never waits, at most one sending on its way."""
 
     def __init__(self, recorder: Any) -> None:
         self._recorder = recorder
@@ -67,9 +68,12 @@ class Sender:
         self._rows += [(news.step, key, value) for key, value in (news.values | events).items()]
         if news.checkpoint is not None:
             self._rows.append((news.step, "event/checkpoint", {"folder": news.checkpoint.name}))
-        if time.monotonic() - self._sent > EVERY:
+        self._listen(wait=False)
+        if self._answer is None and time.monotonic() - self._sent > EVERY:
             self._send()
-        if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
+
+    def _listen(self, wait: bool) -> None:
+        if self._answer is not None and (wait or ray.wait([self._answer], timeout=0)[0]):
             self.asked_to_stop |= bool(ray.get(self._answer))
             self._answer = None
 
@@ -79,8 +83,9 @@ class Sender:
 
     def settle(self) -> None:
         """Send the rest and wait until it is written."""
+        self._listen(wait=True)
         self._send()
-        ray.get(self._answer)
+        self._listen(wait=True)
 
 
 def work(config: dict[str, Any]) -> None:
@@ -108,6 +113,8 @@ def work(config: dict[str, Any]) -> None:
     )
     writing = held(folder, ".writer.lock", wait=60) if world.rank == 0 else contextlib.nullcontext()
     with writing:
+        if world.ranks > 1:
+            dist.barrier()  # nobody looks for a checkpoint while a former writer may still end one
         _drive(task, sender, config["began"])
 
 
@@ -189,7 +196,7 @@ class Launch:
     def _fit(self, trainer: TorchTrainer) -> None:
         try:
             trainer.fit()
-        except (ray.train.TrainingFailedError, ray.exceptions.RayError, RuntimeError) as error:
+        except Exception as error:  # told by the driver, who waits for this thread
             self.error = error
 
     @property
@@ -212,17 +219,24 @@ def _per_worker(experiment: Experiment) -> dict[str, float]:
 
 def _fits(experiment: Experiment) -> None:
     """Refuse what would wait for ever. Raises ``ValueError`` with what is asked and there."""
-    there = ray.cluster_resources()
-    scaling = experiment.scaling
-    for kind, each in _per_worker(experiment).items():
-        if scaling.workers * each > there.get(kind, 0):
-            ray.shutdown()
-            raise ValueError(
-                f"scaling asks for {scaling.workers} workers x {each:g} {kind} = "
-                f"{scaling.workers * each:g} {kind}, but the Ray cluster has "
-                f"{there.get(kind, 0):g}. Set scaling.workers or scaling.{kind.lower()}s lower, "
-                f"or point RAY_ADDRESS to a larger cluster."
-            )
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    workers, each = experiment.scaling.workers, _per_worker(experiment)
+    if workers > sum(room(node, each) for node in nodes):
+        ray.shutdown()
+        asked = " and ".join(f"{amount:g} {kind}" for kind, amount in each.items())
+        there = "; ".join(
+            ", ".join(f"{node.get(kind, 0):g} {kind}" for kind in each) for node in nodes
+        )
+        raise ValueError(
+            f"scaling asks for {workers} workers with {asked} each, but the machines of the Ray "
+            f"cluster have: {there}. Set scaling.workers, scaling.cpus or scaling.gpus lower, or "
+            f"point RAY_ADDRESS to a larger cluster."
+        )
+
+
+def room(node: Mapping[str, float], each: Mapping[str, float]) -> int:
+    """Count the workers that find room on a machine with these resources."""
+    return min(int(node.get(kind, 0) // amount) for kind, amount in each.items())
 
 
 ENVIRONMENT = {

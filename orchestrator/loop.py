@@ -194,10 +194,10 @@ class Training:
     def save(self) -> Path:
         """Write a checkpoint and keep, beside it, only the best one."""
         progress, rank = self.progress, self.work.world.rank
-        folder = checkpoint.save(self.work.run, self.engine, progress, self.work.fingerprint, rank)
+        own, work = self.experiment.resolved(), self.work
+        folder = checkpoint.save(work.run, self.engine, progress, work.fingerprint, rank, own)
         if rank == 0:
-            keep = {progress.step, progress.best_step or progress.step}
-            checkpoint.prune(self.work.run, keep)
+            checkpoint.prune(work.run, {progress.step, progress.best_step or progress.step})
         if self.work.world.ranks > 1:
             dist.barrier()
         return folder

@@ -84,8 +84,6 @@ ALGORITHMS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "sgd": torch.optim.SGD,
 }
-STATE = {"adamw": ("exp_avg", "exp_avg_sq"), "adam": ("exp_avg", "exp_avg_sq"), "sgd": ()}
-"""The tensors that each algorithm keeps, of the parameter's shape."""
 
 
 class CompositeOptimizer(torch.optim.Optimizer):
@@ -128,8 +126,3 @@ class CompositeOptimizer(torch.optim.Optimizer):
             inner.param_groups = [group]
             inner.state = self.state
             inner.step()
-
-    def tensors(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """Name the state tensors of a group, of the shape of their parameters."""
-        momentum = group["algorithm"] == "sgd" and group["momentum"] > 0
-        return ("momentum_buffer",) if momentum else STATE[group["algorithm"]]

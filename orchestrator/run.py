@@ -17,7 +17,7 @@ from typing import Any
 from orchestrator import checkpoint, identity, journal, loop, weights
 from orchestrator.access import held, secure_ray
 from orchestrator.coherence import unscored
-from orchestrator.experiment import Experiment, ExperimentError, load
+from orchestrator.experiment import Experiment, ExperimentError, load, places
 from orchestrator.journal import Journal, Record, Tail
 from orchestrator.prepare import Prepared, prepare
 from orchestrator.tracking import Tracker
@@ -54,7 +54,7 @@ def create(experiment: Experiment, places: Sequence[Path], origin: str = "the ex
     storage = Path(experiment.storage.path).resolve()
     folder = storage / experiment.name / f"{stamp}-{secrets.token_hex(3)}"
     folder.mkdir(parents=True)
-    (folder / EXPERIMENT).write_text(experiment.yaml(), encoding="utf-8")
+    (folder / EXPERIMENT).write_text(anchored(experiment, places).yaml(), encoding="utf-8")
     prepared.write(folder)
     identity.write(folder, ingredients)
     return folder
@@ -66,17 +66,49 @@ def resume(folder: Path, path: Path | None, overrides: Sequence[str]) -> Path:
     ``path`` is an experiment file to compare with, default the run's own. Raises ``ValueError``
     naming every setting that would change the result.
     """
-    experiment = load(path or folder / EXPERIMENT, overrides)
+    file = path or folder / EXPERIMENT
+    experiment = anchored(load(file, overrides), places(file))
     prepared, before = Prepared.read(folder), identity.kept(folder)
-    now = identity.ingredients(experiment, contents(experiment, prepared, before["encoder"]))
-    if changed := identity.difference(before, now):
+    named = [
+        {"tasks": sorted(one.tasks), "encoder": one.encoder.model_dump()}
+        for one in (load(folder / EXPERIMENT), experiment)
+    ]
+    changed = identity.difference(*named)
+    if not changed:
+        now = identity.ingredients(experiment, contents(experiment, prepared, before["encoder"]))
+        changed = identity.difference(before, now)
+    if changed:
         raise ValueError(
             f"{folder} cannot go on with other settings, since they change its result:\n  "
             + "\n  ".join(changed)
             + "\nSet them back, or begin a new run: tlmt train EXPERIMENT"
         )
-    journal.replace_text(folder / EXPERIMENT, experiment.yaml())
+    with held(folder, ".driver.lock"):
+        journal.replace_text(folder / EXPERIMENT, experiment.yaml())
     return folder
+
+
+def anchored(experiment: Experiment, places: Sequence[Path]) -> Experiment:
+    """Give the experiment with absolute folders, as workers and later commands can find them.
+
+    What lies under ``$TLMT_DATA`` stays relative to it: the variable goes with the machine.
+    """
+    from encoders import sources
+
+    shared = os.environ.get("TLMT_DATA")
+    near = [place for place in places if shared is None or place != Path(shared).resolve()]
+    own = {}
+    for name, task in experiment.tasks.items():
+        folders = (place / Path(task.data.path).expanduser() for place in near)
+        found = next((folder for folder in folders if any(folder.glob("train.*"))), None)
+        if found is not None and task.data.revision is None:
+            data = task.data.model_copy(update={"path": str(found.resolve())})
+            task = task.model_copy(update={"data": data})
+        own[name] = task
+    encoder, folder = experiment.encoder, Path(experiment.encoder.model).expanduser()
+    if folder.is_dir() and encoder.model not in (sources.TINY, sources.MINILM):
+        encoder = encoder.model_copy(update={"model": str(folder.resolve())})
+    return experiment.model_copy(update={"tasks": own, "encoder": encoder})
 
 
 def contents(
@@ -131,7 +163,8 @@ def _ended(
     with Journal(folder) as writer:
         value = {"error": cause} if cause is not None else {}
         step = records[-1].step if records else 0
-        writer.append([Record(folder.name, attempt, 0, step, f"event/{ending}", value)])
+        if told is None or told.event != ending:
+            writer.append([Record(folder.name, attempt, 0, step, f"event/{ending}", value)])
     if not finished:
         tracker.sync(now=True)
         if cause is not None:
@@ -215,13 +248,13 @@ def _speed(series: Mapping[str, list[tuple[int, float]]], examples: int) -> dict
     median = rates[len(rates) // 2] if rates else 0.0
     pace = times[len(times) // 2] if times else 0.0
 
-    def last(key: str) -> float:
-        return series.get(key, [(0, 0.0)])[-1][1]
+    def told(key: str, place: int) -> float:
+        return series.get(key, [(0, 0.0)])[place][1]
 
     return {
         "tokens_per_second": median,
         "examples_per_second": examples / pace if pace else 0.0,
-        "useful_token_share": last("speed/useful_token_share"),
-        "seconds_to_first_step": last("speed/seconds_to_first_step"),
-        "peak_memory_mb": last("speed/peak_memory_mb"),
+        "useful_token_share": told("speed/useful_token_share", -1),
+        "seconds_to_first_step": told("speed/seconds_to_first_step", 0),
+        "peak_memory_mb": told("speed/peak_memory_mb", -1),
     }

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from filelock import FileLock
 
+import tasks
 from orchestrator.tokens import OWN, PACKING, Counts, whole
 from tasks.family import Family, Row
 
@@ -60,13 +61,12 @@ class Work:
         """Hash all that decides the content of the file of a split with this content digest."""
         family = type(self.family)
         data = self.family.data.model_dump(mode="json", exclude=ELSEWHERE)
-        own = [kind for kind in family.__mro__ if issubclass(kind, Family)]
         parts = {
             "version": TOKENS,
             "split": split,
             "rows": digest,
             "family": f"{family.__module__}:{family.__qualname__}",
-            "code": [_source_digest(kind) for kind in own],
+            "code": _code(family),
             "data": data,
             "fitted": self.family.fitted,
             "reader": self.reader.digest(),
@@ -102,10 +102,16 @@ class Work:
         return pa.record_batch(arrays, schema=schema), truncated
 
 
-def _source_digest(kind: type) -> str:
-    """Hash the file of a class, so that a changed family finds no tokens of its former self."""
-    file = getattr(sys.modules[kind.__module__], "__file__", None)
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+def _code(family: type[Family[Any]]) -> list[str]:
+    """Hash the files that columns and answers come from, a family's own and those of its parts.
+
+    So a changed family finds no tokens of its former self.
+    """
+    kinds = [kind for kind in family.__mro__ if issubclass(kind, Family)]
+    own = [getattr(sys.modules[kind.__module__], "__file__", None) for kind in kinds]
+    parts = [Path(tasks.__path__[0]) / f"{part}.py" for part in sorted(tasks.PARTS)]
+    files = dict.fromkeys(Path(file) for file in (*own, *parts) if file)
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
 def tokenise(

@@ -20,7 +20,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from orchestrator import checkpoint, journal
+from orchestrator import checkpoint, journal, run
+from orchestrator.access import held
+from orchestrator.experiment import parse, places
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
@@ -178,7 +180,7 @@ def test_signals_save_and_other_numbers_of_workers_go_on(
     stopped = checkpoint.newest(driver.folder)
     assert stopped is not None
     assert first < checkpoint.progress(stopped).step < STEPS
-    again = Driver(tmp_path, "--resume", str(driver.folder), "scaling.workers=2")
+    again = Driver(tmp_path, "--resume", "killed", "scaling.workers=2")
     assert again.wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
     # Dropout is drawn per rank, so other ranks give another, equally good run.
     assert results(driver.folder)["examples_seen"] == results(untouched)["examples_seen"]
@@ -188,6 +190,67 @@ def test_a_setting_that_changes_the_result_is_refused_on_resume(untouched: Path)
     driver = Driver(untouched.parents[2], "--resume", str(untouched), "optimizer.lr=0.1")
     assert driver.wait() == 2
     assert "optimizer.lr" in (untouched.parents[2] / "log.txt").read_text()
+
+
+def test_other_tasks_and_another_encoder_are_refused_on_resume(untouched: Path) -> None:
+    with pytest.raises(ValueError, match=r'encoder.model: "tiny" before, "minilm" now'):
+        run.resume(untouched, None, ["encoder.model=minilm"])
+    fewer = ["tasks.topic=null", "mixture.shares=null"]
+    with pytest.raises(ValueError, match=r'tasks: \["sentiment", "topic"\] before'):
+        run.resume(untouched, None, fewer)
+
+
+def test_the_settings_of_a_run_that_is_alive_stay(untouched: Path) -> None:
+    before = (untouched / run.EXPERIMENT).read_text()
+    with held(untouched, ".driver.lock"), pytest.raises(ValueError, match="in use"):
+        run.resume(untouched, None, ["train.retries=7"])
+    assert (untouched / run.EXPERIMENT).read_text() == before
+
+
+def test_the_first_start_of_a_run_is_the_one_that_is_timed(untouched: Path) -> None:
+    records = journal.read(untouched)
+    later = journal.Record(untouched.name, 2, 0, STEPS, "speed/seconds_to_first_step", 9e9)
+    timed = run.results(untouched, [*records, later])["speed"]["seconds_to_first_step"]
+    assert 0 < timed < 9e9
+
+
+def test_folders_of_a_run_are_found_from_anywhere(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_experiment: Callable[..., dict[str, Any]],
+) -> None:
+    for name in ("near/reviews", "shared/news", "models/bert"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "train.csv").write_text("text,label\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TLMT_DATA", str(tmp_path / "shared"))
+    tree = make_experiment(**{"encoder.model": "models/bert"})
+    tree["tasks"]["sentiment"]["data"] = {"path": "reviews"}
+    tree["tasks"]["topic"]["data"] = {"path": "news"}
+    found = run.anchored(parse(tree), places(tmp_path / "near" / "mine.yaml"))
+    assert found.encoder.model == str(tmp_path / "models" / "bert")
+    assert found.tasks["sentiment"].data.path == str(tmp_path / "near" / "reviews")
+    assert found.tasks["topic"].data.path == "news"
+
+
+def test_the_second_signal_ends_at_once() -> None:
+    program = (
+        "import signal, sys, time\n"
+        "from orchestrator import run\n"
+        "with run._stopping(lambda: print('asked', flush=True)):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == b"asked\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    process.stdout.close()
 
 
 def test_more_workers_than_the_cluster_has_are_refused_at_once(
