@@ -41,7 +41,12 @@ def row(record: Row, column: str) -> dict[str, Any] | None:
 
 
 def index(value: Any, size: int) -> int | None:
-    """Read the index of one of ``size`` words, or None for what is none."""
+    """Read the index of one of ``size`` words, or None for what is none.
+
+    It may be 3.0: pandas makes decimals of indices where a record has none.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if 0 <= value < size else None

@@ -1,5 +1,6 @@
 """Texts split into words as the corpora split them; every word keeps its characters."""
 
+import math
 from typing import Any
 
 import pytest
@@ -33,9 +34,9 @@ def test_a_record_without_words_makes_no_row() -> None:
 
 def test_a_word_is_found_by_index_characters_or_itself() -> None:
     tokens, offsets = words.split("He saw the saw")
-    for value in (1, "saw", "SAW", [3, 6], (3, 6)):
+    for value in (1, 1.0, "saw", "SAW", [3, 6], (3, 6)):
         assert words.place("predicate", value, tokens, offsets) == 1
-    for value in (4, -1, True, "seen", [3, 5], None, 1.0):
+    for value in (4, -1, True, "seen", "1", [3, 5], None, 1.5, math.nan, math.inf):
         with pytest.raises(ValueError, match=r"predicate is .*expected a word.*He \| saw \| the"):
             words.place("predicate", value, tokens, offsets)
 
