@@ -169,10 +169,11 @@ class Roles(Family[RolesData]):
         found: list[Row] = []
         seen = set()
         for sentence, row in zip(sentences, rows, strict=True):
-            places = [place for place in known[sentence] if place is not None]
+            at = words.index(row[data.predicate], len(sentence))
+            places = sorted(place for place in known[sentence] if place is not None)
             first = sentence not in seen and None not in known[sentence]
             seen.add(sentence)
-            found.append({**row, PREDICATES: sorted(places), FIRST: first})
+            found.append({**row, data.predicate: at, PREDICATES: places, FIRST: first})
         return found
 
     def fault(self, row: Row, training: bool) -> Fault | None:

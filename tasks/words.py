@@ -43,8 +43,11 @@ def row(record: Row, column: str) -> dict[str, Any] | None:
 def index(value: Any, size: int) -> int | None:
     """Read the index of one of ``size`` words, or None for what is none.
 
-    It may be 3.0: pandas makes decimals of indices where a record has none.
+    It may be 3.0: pandas makes decimals of indices where a record has none. It may be text: a
+    CSV column of numbers stays text where one cell is no number.
     """
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):

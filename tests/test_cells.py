@@ -3,6 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from tasks import rows
+from tasks.roles import Roles
 from tasks.tag import Tag
 from tests.written import load, save, write
 
@@ -18,6 +22,22 @@ def test_lists_and_decimals_of_a_csv_are_what_they_are_in_json(tmp_path: Path) -
     _, other = load(tmp_path / "csv", Tag, group="sent")
     assert list(other.each("train")) == found
     assert other.digests == plain.digests
+
+
+def test_one_bad_index_among_whole_numbers_is_the_only_bad_row(tmp_path: Path) -> None:
+    flat = [
+        {"tokens": '["dogs", "bark"]', "predicate": at, "tags": '["B-A", "B-V"]'}
+        for at in ("1", "1", "one", "1")
+    ]
+    save(tmp_path / "train.csv", flat)
+    save(tmp_path / "validation.csv", flat[:1])
+    with pytest.raises(rows.RowError) as caught:
+        load(tmp_path, Roles)
+    (message,) = caught.value.problems
+    assert "train.csv, row 3, column 'predicate': found 'one'" in message
+    assert "max_bad_rows=1 " in message
+    _, found = load(tmp_path, Roles, max_bad_rows=1)
+    assert [row["predicate"] for row in found.each("train")] == [1, 1, 1]
 
 
 def test_whole_numbers_of_one_split_are_text_where_another_split_has_text(tmp_path: Path) -> None:

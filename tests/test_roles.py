@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from orchestrator.batch import OWN
 from tasks.arguments import read_arguments
 from tasks.roles import FIRST, PREDICATES, Roles, RolesData
 from tests.reading import WIDTH, example, fitted, packed, reader
@@ -160,6 +161,16 @@ def test_each_row_knows_all_predicates_of_its_sentence() -> None:
         ([1, 7], False),
     ]
     assert [r["predicate"] for r in rows] == [1, 2, 7]
+
+
+def test_a_predicate_of_3_0_or_of_digits_is_the_index_3(roles: Roles) -> None:
+    for value in (7.0, "7"):
+        again = ASKED | {"predicate": value}
+        assert roles.fault(again, True) is None
+        assert example(roles, again, reader())[OWN + "predicate"] == [7]
+        (gathered_row,) = Roles.gather(roles.data, [again])
+        assert type(gathered_row["predicate"]) is int
+        assert gathered_row == Roles.gather(roles.data, [ASKED])[0]
 
 
 def test_the_plain_copy_comes_once_a_sentence_and_only_where_the_input_is_marked() -> None:
