@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch.nn import functional
 from tasks.family import IGNORED, Fault, Row
 
 OUTSIDE = "O"
+MOST = 0.95
+"""Share of the tags that must be O, B-X or I-X for the others to be mistakes."""
 SHOWN = 12
 """Labels that a message lists before it breaks off."""
 
@@ -78,11 +81,25 @@ def index(value: Any, places: Mapping[str, int]) -> int:
     return IGNORED if label is None else places.get(label, IGNORED)
 
 
-def tags_in(rows: Iterable[Row], column: str) -> set[str]:
-    """Collect the tags of a column of lists; rows that hold something else are passed over."""
+def tags_in(rows: Iterable[Row], column: str) -> Counter[str]:
+    """Count the tags of a column of lists; rows that hold something else are passed over."""
     lists = (row.get(column) for row in rows)
-    found = {name(tag) for tags in lists if isinstance(tags, (list, tuple)) for tag in tags}
-    return {tag for tag in found if tag is not None}
+    found = (name(tag) for tags in lists if isinstance(tags, (list, tuple)) for tag in tags)
+    return Counter(tag for tag in found if tag is not None)
+
+
+def meant(counts: Counter[str]) -> list[str]:
+    """Leave out the few tags that are mistakes in what is clearly the B-/I-/O scheme.
+
+    Clearly: ``MOST`` of all tags are in it, and a span begins with B-. Ends and single words
+    marked apart (E-, L-, S-, U-) are no mistakes but another scheme.
+    """
+    scheme = [tag for tag in counts if tag == OUTSIDE or is_bio([tag])]
+    others = counts.keys() - set(scheme)
+    begun = any(tag.startswith("B-") for tag in scheme)
+    another = any(tag[:2] in ("E-", "L-", "S-", "U-") for tag in others)
+    few = sum(counts[tag] for tag in scheme) >= MOST * counts.total()
+    return scheme if begun and few and not another else list(counts)
 
 
 def is_bio(labels: Iterable[str]) -> bool:

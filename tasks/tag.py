@@ -48,7 +48,8 @@ class Tag(Family[TagData]):
     """One label a word. Predictions: ``{"tags": [...], "scores": [...]}``, one entry a word.
 
     A label set of nothing but O, B-X and I-X marks spans: it is completed with the missing B-X and
-    I-X, decoded legally, and ranked by strict span F1 (Tjong Kim Sang and De Meulder 2003).
+    I-X, decoded legally, and ranked by strict span F1 (Tjong Kim Sang and De Meulder 2003). Where
+    nearly all tags are of this kind, a row with another is bad.
     Words beyond the encoder's reach are predicted O, or None without spans, which is never right.
     """
 
@@ -72,7 +73,7 @@ class Tag(Family[TagData]):
     @classmethod
     def fit(cls, data: TagData, rows: Iterable[Row]) -> dict[str, Any]:
         """Collect the label set of the training rows, unless it was given."""
-        found = data.labels or labels.tags_in(rows, data.tags)
+        found = data.labels or labels.meant(labels.tags_in(rows, data.tags))
         if labels.is_bio(found):
             return {"labels": labels.closed(found)}
         return {"labels": labels.fitted(data.labels, found, data.tags)}

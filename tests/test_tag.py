@@ -1,12 +1,18 @@
 """One label a word: spans and words as users read them, words beyond the encoder's reach."""
 
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 from transformers import BertConfig, BertForTokenClassification
 
 from tasks import labels
+from tasks.rows import RowError
 from tasks.tag import Tag
 from tests.family_cases import ANIMALS, WORD_CLASSES
 from tests.reading import WIDTH, fitted, packed, reader
+from tests.written import load, write
 
 
 def test_spans_and_words_are_answered_in_the_users_form() -> None:
@@ -42,6 +48,26 @@ def test_labels_of_nothing_but_spans_are_completed_and_ranked_by_spans() -> None
     assert family.labels == labels.closed(["B-BEAST", "B-PERSON", "B-PLACE"])
     assert family.main == "span_f1"
     assert fitted(Tag, WORD_CLASSES).main == "token_accuracy"
+
+
+def test_a_stray_tag_among_spans_makes_its_row_bad(tmp_path: Path) -> None:
+    found: list[dict[str, Any]] = [{"tokens": ["a", "b"], "tags": ["B-X", "I-X"]}] * 30
+    found[7] = {"tokens": ["a", "b"], "tags": ["PER", "O"]}
+    write(tmp_path, train=found, validation=found[:1])
+    with pytest.raises(RowError, match=r"row 8, column 'tags': found 'PER'; expected O, B-X or"):
+        load(tmp_path, Tag)
+    fitted_labels, _ = load(tmp_path, Tag, max_bad_rows=1)
+    assert fitted_labels["labels"] == ["O", "B-X", "I-X"]
+    fitted_labels, _ = load(tmp_path, Tag, labels=["B-X", "I-X", "O", "PER"])
+    assert fitted_labels["labels"] == ["B-X", "I-X", "O", "PER"]
+
+
+def test_tags_of_another_scheme_are_plain_labels_however_few() -> None:
+    many = {"tokens": ["a"] * 100, "tags": ["O"] * 100}
+    for tags in (["B-X", "E-X"], ["B-X", "U-X"], ["I-X", "PER"], ["PER"] * 9 + ["B-X"]):
+        family = fitted(Tag, [many, {"tokens": ["a"] * len(tags), "tags": tags}])
+        assert family.labels == sorted({"O", *tags})
+        assert not family.bio
 
 
 def test_span_scores_are_those_worked_out_by_hand() -> None:
