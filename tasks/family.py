@@ -11,10 +11,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
@@ -71,6 +71,16 @@ class Data(BaseModel):
     """The label set, where it should not be read off the training rows."""
     max_bad_rows: int = Field(0, ge=0)
     """Bad rows per split to set aside instead of stopping."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none(cls, keys: Any) -> Any:
+        """Read the word ``none`` as YAML's null wherever null may stand."""
+        if not isinstance(keys, Mapping):
+            return keys
+        fields = cls.model_fields.items()
+        free = {name for name, key in fields if type(None) in get_args(key.annotation)}
+        return {k: None if k in free and value == "none" else value for k, value in keys.items()}
 
 
 Keys = TypeVar("Keys", bound=Data, default=Any)

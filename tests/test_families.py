@@ -56,6 +56,18 @@ def test_every_family_of_the_folder_can_be_had() -> None:
         assert issubclass(tasks.get(name), Family)
 
 
+@pytest.mark.parametrize("name", tasks.names())
+def test_the_word_none_is_null_where_null_may_stand(name: str) -> None:
+    keys = tasks.get(name).Data
+    free = [key for key, field in keys.model_fields.items() if field.default is None]
+    assert {"revision", "config", "limit", "group", "max_length", "labels"} <= set(free)
+    assert keys(path="rows", **dict.fromkeys(free, "none")) == keys(path="rows")
+    texts = [key for key, field in keys.model_fields.items() if field.annotation is str]
+    assert set(keys(**dict.fromkeys(texts, "none")).model_dump(include=set(texts)).values()) == {
+        "none"
+    }
+
+
 def test_sound_rows_have_no_fault(family: Family[Any], rows: list[Row]) -> None:
     assert [family.fault(row, True) for row in rows] == [None] * len(rows)
 
