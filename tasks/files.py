@@ -19,6 +19,9 @@ from tasks.family import Fault
 
 FORMATS = ("parquet", "jsonl", "json", "csv", "tsv", "conll", "conllu")
 
+_LEAST, _MOST = -(2**63), 2**63 - 1
+"""Whole numbers that a table holds."""
+
 Record = tuple[int, dict[str, Any] | Fault]
 """A row with its number in the file, counted from 1; or what is wrong with it."""
 
@@ -57,7 +60,7 @@ def read(path: Path, columns: Sequence[str]) -> Sheet:
             text = TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="")
             untyped = kind not in ("jsonl", "json")
             return sheet(str(path), _records(kind, text), columns, untyped)
-    except (OSError, pa.ArrowException, csv.Error) as error:
+    except (OSError, OverflowError, pa.ArrowException, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {error}.") from error
 
 
@@ -136,7 +139,7 @@ def _json_lines(lines: Iterable[str]) -> Iterator[Record]:
         if line.strip():
             try:
                 yield number, _object(json.loads(line))
-            except json.JSONDecodeError as error:
+            except ValueError as error:  # also a number of more digits than Python reads
                 yield number, Fault("", line.strip(), f"one JSON object a line ({error})")
 
 
@@ -147,7 +150,7 @@ def _json(text: TextIOWrapper) -> Iterator[Record]:
         return
     try:
         found = json.loads(whole)
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # also a number of more digits than Python reads
         raise ValueError(f"{text.name} is no JSON: {error}. Expected a list of objects.") from error
     if not isinstance(found, list):
         raise ValueError(f"{text.name} holds {type(found).__name__}; expected a list of objects.")
@@ -206,6 +209,8 @@ def _unreadable(row: dict[str, Any], columns: Sequence[str]) -> Fault | None:
     for column in columns:
         value = row.get(column)
         for part in value if isinstance(value, list) else (value,):
+            if isinstance(part, int) and not _LEAST <= part <= _MOST:
+                return Fault(column, part, f"a number from {_LEAST} to {_MOST}, or a text")
             if isinstance(part, str) and not part.isascii():
                 try:
                     part.encode("utf-8")

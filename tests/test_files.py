@@ -1,6 +1,7 @@
 """Files: the same rows from every format, and a file that cannot be read is named."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +40,37 @@ def test_bad_bytes_in_parquet_are_found(tmp_path: Path) -> None:
     _, found = load(tmp_path, max_bad_rows=1)
     assert texts(found, "train") == ["good", "fair"]
     assert texts(found, "validation") == ["good", "fine", "fair"]
+
+
+@pytest.mark.parametrize(
+    ("number", "part"),
+    [
+        (2**63, "column 'label': found 9223372036854775808; expected a number from -92"),
+        (-(2**63) - 1, "column 'label': found -9223372036854775809; expected a number from"),
+        ([2**64], "column 'label': found 18446744073709551616; expected a number from"),
+    ],
+)
+def test_a_number_too_large_for_a_table_is_named(tmp_path: Path, number: Any, part: str) -> None:
+    found = sentences(3)
+    write(tmp_path, train=[found[0], found[1] | {"label": number}, found[2]], validation=found)
+    with pytest.raises(rows.RowError) as caught:
+        load(tmp_path)
+    assert part in str(caught.value)
+
+
+def test_an_object_with_a_number_too_large_for_a_table_names_its_file(tmp_path: Path) -> None:
+    write(tmp_path, train=[{"text": "a", "label": {"a": 2**64}}], validation=sentences(1))
+    with pytest.raises(rows.RowError, match=r"train\.jsonl cannot be read: "):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "part"), [("jsonl", "row 1: found"), ("json", "is no JSON")])
+def test_a_number_of_too_many_digits_is_named(tmp_path: Path, kind: str, part: str) -> None:
+    row = '{"text": "a", "label": ' + "1" * 5000 + "}"
+    (tmp_path / f"train.{kind}").write_text(f"[{row}]" if kind == "json" else row)
+    write(tmp_path, validation=sentences(1))
+    with pytest.raises(rows.RowError, match=rf"train\.{kind}.*{part}"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(
