@@ -13,7 +13,7 @@ from tasks.family import Fault
 from tasks.files import Sheet, sheet
 
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _MOST = 0.95
 """Share of a column that must be decimals or lists for the rest to be bad rows."""
 
@@ -21,8 +21,9 @@ _MOST = 0.95
 def typed(sheets: Sequence[Sheet]) -> list[Sheet]:
     """Turn columns of strings into what they are in all splits of a task alike.
 
-    Only whole numbers, numbers, and lists written as JSON are told apart from text. A column where
-    nearly all values are decimals or lists is one of these, and the rows that differ are bad.
+    Only whole numbers, numbers, and lists written as JSON are told apart from text; 007 is text,
+    a code. A column where nearly all values are decimals or lists is one of these, and the rows
+    that differ are bad.
     """
     if not sheets:
         return []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import rows
+from tasks import cells, files, rows
 from tasks.roles import Roles
 from tasks.tag import Tag
 from tests.written import load, save, write
@@ -38,6 +38,26 @@ def test_one_bad_index_among_whole_numbers_is_the_only_bad_row(tmp_path: Path) -
     assert "max_bad_rows=1 " in message
     _, found = load(tmp_path, Roles, max_bad_rows=1)
     assert [row["predicate"] for row in found.each("train")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("codes", [["01", "02", "10", "001"], ["1", "001", "10"], ["00", "0"]])
+def test_codes_with_leading_zeros_are_the_same_labels_in_every_format(
+    tmp_path: Path, codes: list[str]
+) -> None:
+    found = [{"text": "a", "label": code} for code in codes]
+    for kind in ("csv", "jsonl", "parquet"):
+        (tmp_path / kind).mkdir()
+        for split in ("train", "validation"):
+            save(tmp_path / kind / f"{split}.{kind}", found)
+        _, splits = load(tmp_path / kind)
+        assert [row["label"] for row in splits.each("train")] == codes
+
+
+def test_decimals_below_one_are_numbers(tmp_path: Path) -> None:
+    flat = [{"at": at} for at in ("0.5", "-0.25", ".5", "0", "1e-3")]
+    save(tmp_path / "train.csv", flat)
+    sheet = cells.typed([files.read(tmp_path / "train.csv", ["at"])])[0]
+    assert sheet.table["at"].to_pylist() == [0.5, -0.25, 0.5, 0.0, 0.001]
 
 
 def test_whole_numbers_of_one_split_are_text_where_another_split_has_text(tmp_path: Path) -> None:
