@@ -36,10 +36,10 @@ def name(value: Any) -> str | None:
 
 
 def ordered(labels: Iterable[str]) -> list[str]:
-    """Sort a label set: whole numbers by value, all else by letter."""
+    """Sort a label set: whole numbers by value, then as they are written; all else by letter."""
     found = set(labels)
     try:
-        return sorted(found, key=int)
+        return sorted(found, key=lambda label: (int(label), label))
     except ValueError:
         return sorted(found)
 

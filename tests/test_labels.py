@@ -30,6 +30,7 @@ def random_tags(chance: random.Random, words: int) -> list[str]:
         ([1.0, 0.0], ["0", "1"]),
         ([True, False], ["false", "true"]),
         (["b", "a", "10"], ["10", "a", "b"]),
+        (["2", "1", "01", "0001", "001", "00001"], ["00001", "0001", "001", "01", "1", "2"]),
     ],
 )
 def test_a_label_set_is_the_same_in_every_file_format(values: Any, expected: Any) -> None:
