@@ -36,6 +36,15 @@ COMPUTED = {
 }
 """Keys of DeepSpeed's dict that follow from ours, and the setting to use instead."""
 
+REFUSED = {
+    "steps_per_print": "DeepSpeed prints nothing here; progress and speed are in the journal",
+    "communication_data_type": "gradients are reduced in fp32, whatever the precision",
+    "seq_parallel_communication_data_type": "gradients are reduced in fp32, whatever the precision",
+    "gradient_allreduce_op": "gradients are averaged over the workers",
+}
+"""Keys that would be overwritten, or would break what the engine promises, and why."""
+OFFLOAD = "offloading needs an operator of DeepSpeed's own, and nothing is compiled here"
+
 
 def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
     """Find what does not fit together. ``names`` are the tasks as written, also broken ones."""
@@ -138,10 +147,19 @@ def _train(experiment: Experiment) -> Iterator[Problem]:
 
 
 def _deepspeed(config: Mapping[str, Any]) -> Iterator[Problem]:
-    inner = config.get("zero_optimization")
-    keys = set(config) | {f"zero_optimization.{k}" for k in inner or {} if isinstance(inner, dict)}
-    for key in sorted(map(str, keys)):
+    inner = config.get("zero_optimization", {})
+    if not isinstance(inner, Mapping):
+        yield Problem(
+            "deepspeed.config.zero_optimization",
+            f"is {shown(inner)}; expected a mapping (key: value); "
+            "set the stage by deepspeed.zero_stage",
+        )
+        inner = {}
+    for key in sorted([*map(str, config), *(f"zero_optimization.{key}" for key in inner)]):
+        place = f"deepspeed.config.{key}"
         if key in COMPUTED:
-            yield Problem(
-                f"deepspeed.config.{key}", f"is computed here; set {COMPUTED[key]} instead"
-            )
+            yield Problem(place, f"is computed here; set {COMPUTED[key]} instead")
+        elif key in REFUSED:
+            yield Problem(place, f"cannot be set: {REFUSED[key]}; leave it out")
+        elif re.match(r"zero_optimization\.(cpu_)?offload", key):
+            yield Problem(place, f"cannot be set: {OFFLOAD}; leave it out")

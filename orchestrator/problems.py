@@ -74,9 +74,12 @@ def _written(problem: Problem, marks: Mapping[str, str]) -> str:
     return f"{problem.place} {problem.text}".strip()
 
 
-def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """Say which known name is meant, and otherwise name them all."""
-    names = list(known)
+def nearest(word: str, known: Iterable[Any], prefix: str = "") -> str:
+    """Say which known name is meant, and otherwise name them all.
+
+    YAML reads some names as numbers; they are shown as written.
+    """
+    names = list(map(str, known))
     close = difflib.get_close_matches(str(word), names, n=1)
     if close:
         return f"did you mean {prefix}{close[0]}?"

@@ -70,7 +70,7 @@ def told(error: BaseException) -> int:
         message = "Interrupted."
     elif code == FAILURE:
         message = f"{type(error).__name__}: {message}\n`--debug` shows where it happened."
-    elif isinstance(error, OSError):
+    elif isinstance(error, OSError) and error.filename is not None:
         message = f"{error.filename}: {error.strerror}."
     print(message, file=sys.stderr)
     return code

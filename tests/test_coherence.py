@@ -1,0 +1,66 @@
+"""Settings that do not fit together are told as problems, each with a way out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.experiment import ExperimentError, parse
+
+Build = Callable[..., dict[str, Any]]
+
+
+def problems(tree: dict[str, Any]) -> list[str]:
+    """Parse what is wrong and give what is said of it."""
+    with pytest.raises(ExperimentError) as caught:
+        parse(tree)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("found", [2, None, ["stage"], "stage"])
+def test_zero_optimization_must_be_a_mapping(tiny_experiment: Build, found: Any) -> None:
+    assert problems(tiny_experiment(**{"deepspeed.config": {"zero_optimization": found}})) == [
+        f"deepspeed.config.zero_optimization is {found!r}; expected a mapping (key: value); "
+        "set the stage by deepspeed.zero_stage"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "place", "reason"),
+    [
+        ({"steps_per_print": 10}, "steps_per_print", "journal"),
+        ({"communication_data_type": "bf16"}, "communication_data_type", "reduced in fp32"),
+        ({"gradient_allreduce_op": "sum"}, "gradient_allreduce_op", "averaged"),
+        (
+            {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}},
+            "zero_optimization.offload_optimizer",
+            "nothing is compiled",
+        ),
+        (
+            {"zero_optimization": {"cpu_offload": True}},
+            "zero_optimization.cpu_offload",
+            "nothing is compiled",
+        ),
+    ],
+)
+def test_a_deepspeed_key_that_cannot_have_its_way_is_refused_with_the_reason(
+    tiny_experiment: Build, config: dict[str, Any], place: str, reason: str
+) -> None:
+    (problem,) = problems(tiny_experiment(**{"deepspeed.config": config}))
+    assert problem.startswith(f"deepspeed.config.{place} cannot be set: ")
+    assert reason in problem
+
+
+def test_other_deepspeed_keys_pass(tiny_experiment: Build) -> None:
+    config = {"zero_optimization": {"overlap_comm": False}, "wall_clock_breakdown": True}
+    experiment = parse(tiny_experiment(**{"deepspeed.config": config}))
+    assert experiment.deepspeed.config == config
+
+
+def test_a_task_named_by_a_number_is_a_problem_beside_the_others(tiny_experiment: Build) -> None:
+    tree = tiny_experiment(target="topik")
+    tree["tasks"][2020] = tree["tasks"].pop("topic")
+    assert problems(tree) == [
+        "tasks.2020 is named 2020; expected a letter, then letters, digits, _ and -",
+        "target is 'topik'; expected a task; known: sentiment, 2020",
+    ]
