@@ -55,6 +55,7 @@ def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
         *_score(experiment, names),
         *_train(experiment),
         *_deepspeed(experiment.deepspeed.config),
+        *_tracking(experiment.tracking.uri),
     ]
 
 
@@ -163,3 +164,23 @@ def _deepspeed(config: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(place, f"cannot be set: {REFUSED[key]}; leave it out")
         elif re.match(r"zero_optimization\.(cpu_)?offload", key):
             yield Problem(place, f"cannot be set: {OFFLOAD}; leave it out")
+
+
+def _tracking(uri: str | None) -> Iterator[Problem]:
+    """Find a user or password in the address, which every view of the run would show."""
+    scheme, _, rest = (uri or "").partition("://")
+    user, at, _ = rest.partition("@")
+    if scheme in ("http", "https"):
+        found = bool(at)
+        remedy = "give them in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    else:  # a file's path may have an @, and a database's user alone is no secret
+        database = scheme not in ("sqlite", "file")
+        found = database and ((bool(at) and ":" in user) or "password=" in rest)
+        remedy = "leave tracking.uri out and give the whole address in MLFLOW_TRACKING_URI"
+    if not found:
+        return
+    yield Problem(
+        "tracking.uri",
+        "holds a user or password; expected an address without, since settings are recorded in "
+        f"the run's folder, in MLflow and on its page; {remedy}",
+    )

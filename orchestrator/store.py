@@ -177,7 +177,6 @@ def _input(data: DataSplit) -> DatasetInput:
 
 ASK = """
 import sys, mlflow
-mlflow.set_tracking_uri(sys.argv[2])
 model = mlflow.pyfunc.load_model(sys.argv[1])
 print(model.predict(model.input_example))
 """
@@ -190,9 +189,13 @@ def ask(model: str, store: str) -> str:
     """
     with tempfile.TemporaryDirectory() as place:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", ASK, model, store],
+            [sys.executable, "-P", "-c", ASK, model],
             cwd=place,
-            env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+            env={
+                **os.environ,
+                "MLFLOW_TRACKING_URI": store,  # not an argument: every user sees those
+                "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+            },
             capture_output=True,
             text=True,
         )
@@ -217,4 +220,4 @@ def legal(key: str) -> str:
 
 def without_secrets(text: str) -> str:
     """Hide user and password in addresses."""
-    return re.sub(r"//[^/@\s]+@", "//***@", text)
+    return re.sub(r"://[^/@\s]+@", "://***@", text)

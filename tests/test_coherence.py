@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.experiment import ExperimentError, parse
+from orchestrator.experiment import Experiment, ExperimentError, parse
 
 Build = Callable[..., dict[str, Any]]
 
@@ -55,6 +55,40 @@ def test_other_deepspeed_keys_pass(tiny_experiment: Build) -> None:
     config = {"zero_optimization": {"overlap_comm": False}, "wall_clock_breakdown": True}
     experiment = parse(tiny_experiment(**{"deepspeed.config": config}))
     assert experiment.deepspeed.config == config
+
+
+@pytest.mark.parametrize(
+    ("uri", "remedy"),
+    [
+        ("http://ada:pa55word@host:5000", "MLFLOW_TRACKING_PASSWORD"),
+        ("https://pa55word@host", "MLFLOW_TRACKING_PASSWORD"),
+        ("http://ada:pa55/word@host", "MLFLOW_TRACKING_PASSWORD"),
+        ("postgresql://ada:pa55word@host/db", "MLFLOW_TRACKING_URI"),
+        ("postgresql://host/db?user=ada&password=pa55word", "MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_a_password_in_the_address_of_mlflow_is_refused_and_not_repeated(
+    tiny_experiment: Build, uri: str, remedy: str
+) -> None:
+    (problem,) = problems(tiny_experiment(**{"tracking.uri": uri}))
+    assert problem.startswith("tracking.uri holds a user or password; expected an address without")
+    assert remedy in problem
+    assert "pa55" not in problem
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host:5000",
+        "sqlite:////home/ada:x@work/mlflow.db",
+        "postgresql://ada@host/db",
+        "file:///home/a@b",
+        "databricks",
+    ],
+)
+def test_an_address_without_a_password_passes(tiny_experiment: Build, uri: str) -> None:
+    experiment: Experiment = parse(tiny_experiment(**{"tracking.uri": uri}))
+    assert experiment.tracking.uri == uri
 
 
 def test_a_task_named_by_a_number_is_a_problem_beside_the_others(tiny_experiment: Build) -> None:
