@@ -88,6 +88,16 @@ class Store:
         histories = {key: self.client.get_metric_history(number, key) for key in found.data.metrics}
         return number, {key: max(m.step for m in history) for key, history in histories.items()}
 
+    def holds(self, run: str) -> bool:
+        """Say whether the store knows a run by MLflow's id."""
+        try:
+            self.client.get_run(run)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+        return True
+
     def create(self, run: str, start: int, tags: Mapping[str, str]) -> str:
         """Make a run that started at this time in milliseconds; give MLflow's id of it."""
         own = {

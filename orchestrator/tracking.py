@@ -44,6 +44,9 @@ class State:
     """What MLflow already has of a run; kept beside the run."""
 
     uri: str
+    """The store's address, without user and password."""
+    asked: str | None = None
+    """``tracking.uri`` as it was then, likewise."""
     run_id: str = ""
     """MLflow's id; empty until the first contact."""
     offset: int = 0
@@ -121,10 +124,23 @@ class Tracker:
         self._warned = True
 
     def _remembered(self) -> State:
+        """Read what was sent; nothing was yet to a store that the settings name only now."""
+        asked = without_secrets(self.tracking.get("uri") or "") or None
         path = self.folder / STATE
         if path.is_file():
-            return State(**json.loads(path.read_text(encoding="utf-8")))
-        return State(self.tracking.get("uri") or os.getenv("MLFLOW_TRACKING_URI") or own_store())
+            kept = State(**json.loads(path.read_text(encoding="utf-8")))
+            if asked in (kept.asked, kept.uri):
+                return kept
+        return State(without_secrets(self._named or own_store()), asked)
+
+    @property
+    def _named(self) -> str:
+        return self.tracking.get("uri") or os.getenv("MLFLOW_TRACKING_URI") or ""
+
+    @property
+    def _address(self) -> str:
+        """Give the store's address with user and password, which no file of the run holds."""
+        return self._named if without_secrets(self._named) == self.state.uri else self.state.uri
 
     def _save(self) -> None:
         replace_text(self.folder / STATE, json.dumps(asdict(self.state), indent=1))
@@ -133,7 +149,14 @@ class Tracker:
         """Open the store and find or make the run."""
         if self._store is not None:
             return self._store
-        store = Store(self.state.uri, self.tracking.get("experiment") or self.settings["name"])
+        store = Store(self._address, self.tracking.get("experiment") or self.settings["name"])
+        if self.state.run_id and not store.holds(self.state.run_id):
+            log.warning(
+                "MLflow at %s no longer holds %s; all of it is sent anew.",
+                self.state.uri,
+                self.folder,
+            )
+            self.state = State(self.state.uri, self.state.asked)
         if not self.state.run_id:
             found = store.find(self._id)
             # What was sent before our own memory of it was lost is asked back.
@@ -153,11 +176,11 @@ class Tracker:
         return store.create(self._id, int(1000 * start), {"tlmt.name": self.settings["name"]})
 
     def _name_in_results(self) -> None:
-        """Fill in MLflow's id where the run ended before MLflow could be reached."""
+        """Put in MLflow's id where the run ended with none, or with one that is no more."""
         path = self.folder / "results.json"
         if path.is_file():
             results = json.loads(path.read_text(encoding="utf-8"))
-            if results.get("mlflow_run_id") is None:
+            if results.get("mlflow_run_id") != self.state.run_id:
                 results["mlflow_run_id"] = self.state.run_id
                 replace_text(path, json.dumps(results, indent=2))
 

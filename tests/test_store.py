@@ -1,13 +1,119 @@
-"""No password of a store is shown."""
+"""What MLflow has is found again and completed; what it lost, or never had, is sent anew."""
 
 from __future__ import annotations
 
+import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from test_tracking import expected, history, make_run, mlflow_run, record, write
 
 from orchestrator import store
+from orchestrator.store import Store
+from orchestrator.tracking import STATE, Tracker, sync_runs
+
+# MLflow's own tables use what SQLAlchemy will take away.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two stores."""
+    folder = tmp_path_factory.mktemp("stores")
+    return [f"sqlite:///{folder / name / 'mlflow.db'}" for name in ("first", "second")]
+
+
+@pytest.fixture
+def run(tmp_path: Path, stores: list[str], request: pytest.FixtureRequest) -> Path:
+    folder = make_run(tmp_path, stores[0], request.node.name)
+    write(folder, record(0, "event/start", {}), record(1), record(2), record(2, "event/end", {}))
+    (folder / "results.json").write_text(json.dumps({"mlflow_run_id": None}))
+    return folder
+
+
+def point(folder: Path, uri: str | None) -> None:
+    """Change ``tracking.uri`` of a run, as resuming it does."""
+    settings = folder / "experiment.yaml"
+    tree = yaml.safe_load(settings.read_text())
+    tree["tracking"]["uri"] = uri
+    settings.write_text(yaml.safe_dump(tree))
+
+
+def whole(folder: Path) -> bool:
+    """Say whether the store that a run now has holds all of it, once."""
+    found = mlflow_run(folder)
+    named = json.loads((folder / "results.json").read_text())["mlflow_run_id"]
+    place = Path(found.info.artifact_uri.removeprefix("file://"))
+    return (
+        history(folder) == expected(2)
+        and found.info.status == "FINISHED"
+        and found.info.run_id == named
+        and (place / "experiment.yaml").is_file()
+        and len(found.inputs.dataset_inputs) == 3
+        and found.data.params["tasks.topic.weight"] == "0.5"
+    )
+
+
+def test_a_store_that_lost_a_run_gets_all_of_it_again(run: Path, stores: list[str]) -> None:
+    assert sync_runs([run]) == {run: True}
+    assert whole(run)
+    memory = run / STATE
+    kept = json.loads(memory.read_text())
+    memory.write_text(json.dumps({**kept, "uri": stores[1], "asked": stores[1]}))
+    point(run, stores[1])  # an empty store where one was that held the run
+    assert sync_runs([run]) == {run: True}
+    assert Tracker(run).mlflow_run_id != kept["run_id"]
+    assert whole(run)
+    assert sync_runs([run]) == {run: True}
+    assert whole(run)
+
+
+def test_a_run_whose_address_was_changed_is_sent_to_the_new_one(
+    run: Path, stores: list[str]
+) -> None:
+    Tracker(run).sync()
+    point(run, stores[1])
+    assert Tracker(run).state.uri == stores[1]
+    assert Tracker(run).sync()
+    assert whole(run)
+    point(run, stores[0])
+    assert Tracker(run).sync()
+    assert whole(run)  # found again, and not doubled
+
+
+def test_a_run_stays_where_its_settings_leave_the_address_open(
+    run: Path, stores: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    point(run, None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", stores[0])
+    Tracker(run).sync()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.chdir(tmp_path)
+    assert Tracker(run).state.uri == stores[0]
+    assert Tracker(run).mlflow_run_id is not None
+
+
+def test_a_password_from_the_environment_reaches_the_store_and_no_file(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def open_store(uri: str, experiment: str) -> Store:
+        asked.append(uri)
+        raise OSError("closed")
+
+    monkeypatch.setattr("orchestrator.tracking.Store", open_store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:pa55word@host")
+    point(run, None)
+    tracker = Tracker(run)
+    assert not tracker.sync()
+    tracker._save()
+    assert not Tracker(run).sync()
+    assert asked == ["http://ada:pa55word@host"] * 2
+    assert "pa55word" not in (run / STATE).read_text()
 
 
 def test_only_addresses_have_secrets() -> None:
