@@ -21,7 +21,16 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import requests
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+)
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -141,13 +150,18 @@ class Store:
         else:
             self.client.set_terminated(run, status, moment)
 
-    def model(self, run: str, folder: Path, scores: Sequence[Value]) -> str:
+    def model(self, run: str, own: str, folder: Path, scores: Sequence[Value]) -> str:
         """Log a saved model; it is ready only after it was loaded back and asked. Give its id.
 
+        What an outage left of logging the same model, which its ``own`` id tells, is completed.
         ``scores`` are metrics of the run that belong to the model: they are shown with it too.
         """
-        logged = self.client.create_logged_model(self.experiment, "model", run)
-        self.client.log_outputs(run, [LoggedModelOutput(logged.model_id, step=0)])
+        logged = self._model(run, own)
+        if LoggedModelStatus.is_finalized(logged.status):
+            return str(logged.model_id)
+        outputs = self.client.get_run(run).outputs.model_outputs
+        if logged.model_id not in {output.model_id for output in outputs}:
+            self.client.log_outputs(run, [LoggedModelOutput(logged.model_id, step=0)])
         with tempfile.TemporaryDirectory() as place:
             copy = Path(shutil.copytree(folder, Path(place) / "model"))
             description = mlflow.models.Model.load(str(copy))
@@ -165,6 +179,13 @@ class Store:
         else:
             self.client.finalize_logged_model(logged.model_id, "READY")
         return str(logged.model_id)
+
+    def _model(self, run: str, own: str) -> LoggedModel:
+        """Find what the run has of a model, or begin it."""
+        same = f"source_run_id = '{run}' AND tags.`tlmt.model` = '{own}'"
+        found = next(iter(self.client.search_logged_models([self.experiment], same)), None)
+        tag = {"tlmt.model": own}
+        return found or self.client.create_logged_model(self.experiment, "model", run, tag)
 
 
 def own_store() -> str:

@@ -239,7 +239,8 @@ class Tracker:
         if own not in self.state.models:
             test = last_event(read(self.folder), "test")
             scores = list(_values(test)) if test is not None else []
-            self.state.models[own] = store.model(self.state.run_id, description.parent, scores)
+            run = self.state.run_id
+            self.state.models[own] = store.model(run, own, description.parent, scores)
             self._save()
 
     def _send_status(self, store: Store) -> None:

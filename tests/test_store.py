@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
 from test_tracking import expected, history, make_run, mlflow_run, record, write
 
 from orchestrator import store
-from orchestrator.store import Store
+from orchestrator.store import ModelError, Store
 from orchestrator.tracking import STATE, Tracker, sync_runs
 
 # MLflow's own tables use what SQLAlchemy will take away.
@@ -134,3 +135,64 @@ def test_a_fresh_process_is_not_told_the_store_on_its_command_line(
     assert store.ask("models:/m-1", "http://ada:pa55word@host") == "[]"
     assert "pa55word" not in " ".join(told["command"])
     assert told["env"]["MLFLOW_TRACKING_URI"] == "http://ada:pa55word@host"
+
+
+@pytest.fixture
+def saved(run: Path) -> Path:
+    """A run with a saved model, of which only the description matters here."""
+    (run / "model").mkdir()
+    description = {"model_uuid": f"uuid of {run.parent.name}", "flavors": {}}
+    (run / "model" / "MLmodel").write_text(yaml.safe_dump(description))
+    write(run, record(2, "event/test", {"scores": {"topic": {"accuracy": 0.75}}}))
+    return run
+
+
+def models(folder: Path) -> list[Any]:
+    """Give the models that MLflow has of a run, begun ones included."""
+    held = Store(Tracker(folder).state.uri, folder.parent.name)
+    return list(held.client.search_logged_models([held.experiment]))
+
+
+def outputs(folder: Path) -> list[str]:
+    """Give the models that MLflow lists at a run."""
+    return [output.model_id for output in mlflow_run(folder).outputs.model_outputs]
+
+
+@pytest.mark.parametrize("step", ["log_outputs", "log_model_artifacts", "finalize_logged_model"])
+def test_an_outage_while_a_model_is_logged_leaves_one_model_in_the_end(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise MlflowException("away")
+
+    monkeypatch.setattr(store, "ask", lambda model, uri: "[]")
+    with monkeypatch.context() as outage:
+        outage.setattr(f"mlflow.MlflowClient.{step}", away)
+        assert not Tracker(saved).sync()
+        assert not Tracker(saved).sync()
+    assert [model.status for model in models(saved)] == ["PENDING"]
+    assert Tracker(saved).sync()
+    (model,) = models(saved)
+    assert model.status == "READY"
+    assert {metric.key: metric.value for metric in model.metrics} == {"topic/test/accuracy": 0.75}
+    assert outputs(saved) == [model.model_id]
+
+
+def test_a_model_is_found_again_when_the_memory_of_it_is_lost(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask(model: str, uri: str) -> str:
+        asked.append(model)
+        raise ModelError("broken")
+
+    monkeypatch.setattr(store, "ask", ask)
+    assert Tracker(saved).sync()
+    (saved / STATE).unlink()
+    assert Tracker(saved).sync()
+    (model,) = models(saved)
+    assert model.status == "FAILED"
+    assert Tracker(saved).state.models == {f"uuid of {saved.parent.name}": model.model_id}
+    assert outputs(saved) == [model.model_id]
+    assert len(asked) == 1
