@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import orchestrator
 
@@ -24,24 +24,41 @@ def shipped(name: str) -> Path:
     return inside if inside.is_file() else package.parent / "experiments" / name
 
 
-def read(
-    texts: Sequence[str] | None, file: Path | None, stdin: Iterable[str]
-) -> list[dict[str, Any]]:
+def read(texts: Sequence[str] | None, file: Path | None, stdin: TextIO) -> list[dict[str, Any]]:
     """Gather what is asked: given texts, else a file of JSON lines, else a text per line of stdin.
 
+    A blank text is asked too, and every task answers it null: the answers, which do not repeat
+    the texts, then stand in the order of the lines. A blank line of a file is no record.
     Raises ``ValueError`` with file and line for what is no record, and if nothing is asked.
     """
     if texts and file:
         raise ValueError("--text and --file were both given; give one of them.")
     if file is not None:
-        lines = enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
-        asked = [record(line, f"{file}, line {number}") for number, line in lines if line.strip()]
+        whole = enumerate(lines(file.read_bytes(), str(file)), 1)
+        asked = [record(line, f"{file}, line {number}") for number, line in whole if line.strip()]
     else:
-        given = texts if texts else (line.rstrip("\n") for line in stdin)
-        asked = [{"text": text} for text in given if text.strip()]
+        given = texts or lines(stdin.buffer.read(), "stdin")
+        asked = [{"text": text} for text in given] if any(map(str.strip, given)) else []
     if not asked:
         raise ValueError("There is nothing to answer: give --text, --file, or lines on stdin.")
     return asked
+
+
+def lines(data: bytes, place: str) -> list[str]:
+    """Read the lines of a UTF-8 text, with or without a byte order mark.
+
+    Only ``\\n`` and ``\\r\\n`` end a line: JSON may hold every other separator (U+2028, U+0085).
+    Raises ``ValueError`` that names place and line.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{place}, line {number}: byte 0x{error.object[error.start]:02x} is not UTF-8. "
+            "Save the text as UTF-8, for example with iconv."
+        ) from None
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def record(line: str, place: str) -> dict[str, Any]:

@@ -24,6 +24,9 @@ FAILURE = 3
 INTERRUPTED = 130
 """What shells take for Ctrl-C."""
 
+WIDE = 10_000
+"""Columns of a pipe: no table is cut there."""
+
 FILES = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError)
 BUGS = (KeyError, IndexError)
 """Lookup errors of the program's own; those that name a user's mistake are plain ones."""
@@ -105,8 +108,9 @@ def become(command: list[str]) -> NoReturn:
 
 
 def show(renderable: RenderableType) -> None:
-    """Print on stdout: coloured on a terminal; plain and wide in a pipe."""
+    """Print on stdout: coloured on a terminal; plain and never wrapped in a pipe."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False, markup=False, emoji=False).print(renderable)
+    piped = not sys.stdout.isatty()
+    console = Console(width=WIDE if piped else None, highlight=False, markup=False, emoji=False)
+    console.print(renderable, soft_wrap=piped)
