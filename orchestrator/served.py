@@ -53,14 +53,15 @@ class Served(PythonModel):
         """Answer a frame with a column ``text`` and others that tasks need."""
         return self.predictor(
             [
-                {str(key): value for key, value in row.items() if not _absent(value)}
+                {str(key): value for key, value in row.items() if not absent(value)}
                 for row in model_input.to_dict(orient="records")
             ]
         )
 
 
-def _absent(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
+def absent(value: Any) -> bool:
+    """Say whether a frame's cell stands for a field that its record lacks: None, NaN, NaT or NA."""
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def save(run: Path) -> Path:

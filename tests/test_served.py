@@ -14,6 +14,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import trained
 import yaml
@@ -49,6 +51,40 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected() -> list[dict[str, Any]]:
     return Predictor.load(trained.run())(RECORDS)
+
+
+def asked(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Give the records that a frame stands for."""
+    found: list[dict[str, Any]] = []
+
+    def predictor(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        found.extend(records)
+        return []
+
+    model = served.Served()
+    model.predictor = predictor  # type: ignore[assignment]
+    model.predict(None, frame)
+    return found
+
+
+@pytest.mark.parametrize("gap", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+def test_a_record_is_asked_only_for_the_fields_it_has(gap: Any) -> None:
+    fields = {"predicate": [[4, 8], gap, "sold"], "pair": [gap, "B", gap]}
+    assert asked(pd.DataFrame({"text": list("ABC"), **fields}, dtype=object)) == [
+        {"text": "A", "predicate": [4, 8]},
+        {"text": "B", "pair": "B"},
+        {"text": "C", "predicate": "sold"},
+    ]
+
+
+def test_an_index_that_only_some_records_have_is_answered_as_without_a_frame() -> None:
+    records: list[dict[str, Any]] = [
+        {"text": trained.TEXT, "predicate": 3},
+        {"text": trained.TEXT},
+    ]
+    model = served.Served()
+    model.predictor = Predictor.load(trained.run())
+    assert model.predict(None, pd.DataFrame(records)) == model.predictor(records)
 
 
 PROGRAM = """
