@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.family import Fault
@@ -12,6 +14,22 @@ UNIVERSAL = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "
 """The ten columns of CoNLL-U (Nivre et al. 2020, https://universaldependencies.org/format.html)."""
 
 _REMARK = re.compile(r"#\s*([\w.:-]+)\s*=\s*(.*)")
+_SPAN = re.compile(r"O|[BI]-.+")
+"""A tag of the B-/I-/O scheme, which needs no other word to be known for one."""
+
+
+@dataclass
+class _Block:
+    """The lines of one sentence, as they stand in the file."""
+
+    names: tuple[str, ...]
+    """What the columns are called, from the left."""
+    remarks: dict[str, str] = field(default_factory=dict)
+    hashes: list[list[str]] = field(default_factory=list)
+    """Lines before the first sure word that begin with # and have no tab: comments or words."""
+    words: list[list[str]] = field(default_factory=list)
+    tabs: bool = False
+    """Whether the sure words stand in columns apart by tabs."""
 
 
 def sentences(
@@ -25,28 +43,34 @@ def sentences(
     ``# global.columns = FORM TAG`` (CoNLL-U Plus). CoNLL-U columns are called by their names;
     multi-word ranges and empty nodes are left out.
     """
-    number = 0
-    names: tuple[str, ...] = UNIVERSAL if universal else ()
-    remarks: dict[str, str] = {}
-    words: list[list[str]] = []
-    width: int | None = None
+    blocks = list(_blocks(lines, universal))
+    if not universal and any(block.hashes for block in blocks):
+        known = {_mark(w) for block in blocks if not block.tabs for w in block.words}
+        for block in blocks:
+            comments = itertools.takewhile(lambda cells: not _is_word(cells, known), block.hashes)
+            block.words = block.hashes[len(list(comments)) :] + block.words
+    for number, block in enumerate((block for block in blocks if block.words), 1):
+        yield number, _row(block.words, block.names, block.remarks, universal)
+
+
+def _blocks(lines: Iterable[str], universal: bool) -> Iterator[_Block]:
+    """Divide a file into sentences; only the whole file tells which lines with # are words."""
+    block = _Block(UNIVERSAL if universal else ())
     for line in _and_a_blank(lines):
         if not line.strip():
-            if words:
-                number += 1
-                yield number, _row(words, names, remarks, universal)
-            words, remarks = [], {}
+            yield block
+            block = _Block(block.names)
             continue
-        remark = _REMARK.fullmatch(line.strip()) if not words else None
+        remark = _REMARK.fullmatch(line.strip()) if not block.words else None
         if remark is not None and remark[1] == "global.columns":
-            names = tuple(remark[2].split())
+            block.names = tuple(remark[2].split())
         elif remark is not None:
-            remarks[remark[1]] = remark[2]
-        else:
-            cells = _cells(line, universal)
-            if not _is_comment(line, cells, width, bool(words)):
-                width = width or len(cells)
-                words.append(cells)
+            block.remarks[remark[1]] = remark[2]
+        elif line.startswith("#") and "\t" not in line and not block.words:
+            block.hashes.append(line.split())
+        elif (cells := _cells(line, universal))[0] != "-DOCSTART-":
+            block.words.append(cells)
+            block.tabs |= "\t" in line
 
 
 def _and_a_blank(lines: Iterable[str]) -> Iterator[str]:
@@ -60,11 +84,17 @@ def _cells(line: str, universal: bool) -> list[str]:
     return line.split("\t") if universal or "\t" in line else line.split()
 
 
-def _is_comment(line: str, cells: list[str], width: int | None, inside: bool) -> bool:
-    """Tell a comment from the word ``#``, which has as many columns as the other words."""
-    if cells[0] == "-DOCSTART-":
-        return True
-    return line.startswith("#") and not inside and len(cells) != (width or 0) and "\t" not in line
+def _mark(cells: list[str]) -> tuple[int, str]:
+    """Give what a word like ``#`` shares with other words: its columns, and what the last holds."""
+    return len(cells), cells[-1] if len(cells) > 1 else ""
+
+
+def _is_word(cells: list[str], known: set[tuple[int, str]]) -> bool:
+    """Tell the word ``#`` from a comment, which seldom ends in a tag that other words have."""
+    columns, last = _mark(cells)
+    return (columns, last) in known or (
+        _SPAN.fullmatch(last) is not None and any(columns == other for other, _ in known)
+    )
 
 
 def _row(

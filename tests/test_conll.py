@@ -64,6 +64,26 @@ def test_a_line_with_other_columns_makes_its_sentence_bad() -> None:
     assert bad == Fault("", "d", "2 columns in every line, not 1")
 
 
+def test_a_comment_of_as_many_columns_as_words_is_no_word() -> None:
+    rows = read("# newdoc\na O\n\n# newdoc\n# the end O no\nb O\n\n#part 2\n\nc B-X\n# I-X\n")
+    assert [row["0"] for row in rows] == [["a"], ["b"], ["c", "#"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("# O\na O\n\n# O\n", [["#", "a"], ["#"]]),
+        ("#topic B-X\n#more I-X\nit O\n", [["#topic", "#more", "it"]]),
+        ("# newdoc\n# SYM\n#fun NOUN\nis VERB\n# SYM\n", [["#", "#fun", "is", "#"]]),
+        ("#\tSYM\na\tDET\n\n# DET\n#\tSYM\n", [["#", "a"], ["#"]]),
+        ("a\n\n# a comment\n#\n#b\n", [["a"], ["#", "#b"]]),
+    ],
+)
+def test_the_word_hash_is_told_from_a_comment_by_its_tag(text: str, words: list[Any]) -> None:
+    rows = read(text)
+    assert [row["0"] for row in rows] == words
+
+
 def test_universal_columns_are_lists_without_ranges_and_empty_nodes() -> None:
     first, second = read(UNIVERSAL, universal=True)
     assert first["FORM"] == ["Do", "n't", "go"]
