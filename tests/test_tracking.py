@@ -260,7 +260,7 @@ def test_a_server_that_dies_and_returns_has_every_value_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # it may be busy
     port = free_port()
     run = make_run(tmp_path, f"http://127.0.0.1:{port}", "server")
     write(run, record(0, "event/start", {}), record(1))
