@@ -177,6 +177,7 @@ def loopback() -> Iterator[Loopback]:
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @over_ssh
 @pytest.mark.ray
 @pytest.mark.cluster
