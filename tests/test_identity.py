@@ -61,7 +61,7 @@ def test_where_and_on_what_a_run_happens_does_not_name_it(
         {"batch.tokens": 128},
         {"batch.micro_tokens": 128},
         {"tasks.topic": None},
-        {"deepspeed.config": {"prescale_gradients": True}},
+        {"deepspeed.config": {"zero_optimization": {"overlap_comm": True}}},
     ],
 )
 def test_what_changes_a_result_names_it(tiny_experiment: Build, changes: dict[str, Any]) -> None:
