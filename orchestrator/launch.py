@@ -154,6 +154,16 @@ def _peak_memory() -> dict[str, float]:
     return {"speed/peak_memory_mb": peak}
 
 
+EXPECTED = (
+    ray.train.TrainingFailedError,
+    ray.exceptions.RayError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
+"""What ends a run: failed workers, a lost Ray, settings or a storage that Ray Train refuses."""
+
+
 class Launch:
     """Ray Train's run in a thread of its own, so that signals stay with the main thread."""
 
@@ -196,7 +206,7 @@ class Launch:
     def _fit(self, trainer: TorchTrainer) -> None:
         try:
             trainer.fit()
-        except Exception as error:  # told by the driver, who waits for this thread
+        except EXPECTED as error:
             self.error = error
 
     @property

@@ -17,7 +17,7 @@ from typing import Any
 from orchestrator import checkpoint, identity, journal, loop, weights
 from orchestrator.access import held, secure_ray
 from orchestrator.coherence import unscored
-from orchestrator.experiment import Experiment, ExperimentError, load, places
+from orchestrator.experiment import Experiment, ExperimentError, load
 from orchestrator.journal import Journal, Record, Tail
 from orchestrator.prepare import Prepared, prepare
 from orchestrator.tracking import Tracker
@@ -54,7 +54,7 @@ def create(experiment: Experiment, places: Sequence[Path], origin: str = "the ex
     storage = Path(experiment.storage.path).resolve()
     folder = storage / experiment.name / f"{stamp}-{secrets.token_hex(3)}"
     folder.mkdir(parents=True)
-    (folder / EXPERIMENT).write_text(anchored(experiment, places).yaml(), encoding="utf-8")
+    (folder / EXPERIMENT).write_text(anchored(experiment, prepared).yaml(), encoding="utf-8")
     prepared.write(folder)
     identity.write(folder, ingredients)
     return folder
@@ -66,9 +66,8 @@ def resume(folder: Path, path: Path | None, overrides: Sequence[str]) -> Path:
     ``path`` is an experiment file to compare with, default the run's own. Raises ``ValueError``
     naming every setting that would change the result.
     """
-    file = path or folder / EXPERIMENT
-    experiment = anchored(load(file, overrides), places(file))
     prepared, before = Prepared.read(folder), identity.kept(folder)
+    experiment = anchored(load(path or folder / EXPERIMENT, overrides), prepared)
     named = [
         {"tasks": sorted(one.tasks), "encoder": one.encoder.model_dump()}
         for one in (load(folder / EXPERIMENT), experiment)
@@ -88,7 +87,7 @@ def resume(folder: Path, path: Path | None, overrides: Sequence[str]) -> Path:
     return folder
 
 
-def anchored(experiment: Experiment, places: Sequence[Path]) -> Experiment:
+def anchored(experiment: Experiment, prepared: Prepared) -> Experiment:
     """Give the experiment with absolute folders, as workers and later commands can find them.
 
     What lies under ``$TLMT_DATA`` stays relative to it: the variable goes with the machine.
@@ -96,19 +95,16 @@ def anchored(experiment: Experiment, places: Sequence[Path]) -> Experiment:
     from encoders import sources
 
     shared = os.environ.get("TLMT_DATA")
-    near = [place for place in places if shared is None or place != Path(shared).resolve()]
-    own = {}
-    for name, task in experiment.tasks.items():
-        folders = (place / Path(task.data.path).expanduser() for place in near)
-        found = next((folder for folder in folders if any(folder.glob("train.*"))), None)
-        if found is not None and task.data.revision is None:
-            data = task.data.model_copy(update={"path": str(found.resolve())})
-            task = task.model_copy(update={"data": data})
-        own[name] = task
+    tasks = dict(experiment.tasks)
+    for name in tasks.keys() & prepared.tasks.keys():
+        file = Path(prepared.tasks[name].splits["train"].source)
+        if file.is_file() and not (shared and file.is_relative_to(Path(shared).resolve())):
+            data = tasks[name].data.model_copy(update={"path": str(file.resolve().parent)})
+            tasks[name] = tasks[name].model_copy(update={"data": data})
     encoder, folder = experiment.encoder, Path(experiment.encoder.model).expanduser()
     if folder.is_dir() and encoder.model not in (sources.TINY, sources.MINILM):
         encoder = encoder.model_copy(update={"model": str(folder.resolve())})
-    return experiment.model_copy(update={"tasks": own, "encoder": encoder})
+    return experiment.model_copy(update={"tasks": tasks, "encoder": encoder})
 
 
 def contents(
@@ -156,14 +152,18 @@ def _ended(
     folder: Path, attempt: int, error: BaseException | None, tracker: Tracker
 ) -> dict[str, Any]:
     records = journal.read(folder)
-    told = journal.last_event(records, "stop", "test", "failed", "resume", "start")
-    finished = told is not None and told.event == "test"
-    cause = str(error) if error is not None else told.value.get("error") if told else None
+    own = [record for record in records if record.attempt == attempt]
+    told = journal.last_event(own, "stop", "test", "failed")
+    event = "failed" if told is None else told.event
+    finished = event == "test"
+    cause = "its workers ended without a word" if told is None else told.value.get("error")
+    if error is not None:
+        cause = str(error)
     ending = "end" if finished else "stop" if cause is None else "failed"
-    with Journal(folder) as writer:
-        value = {"error": cause} if cause is not None else {}
-        step = records[-1].step if records else 0
-        if told is None or told.event != ending:
+    step = records[-1].step if records else 0
+    if ending != event or told is None:
+        value = {} if cause is None else {"error": cause}
+        with Journal(folder) as writer:
             writer.append([Record(folder.name, attempt, 0, step, f"event/{ending}", value)])
     if not finished:
         tracker.sync(now=True)

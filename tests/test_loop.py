@@ -93,6 +93,7 @@ def test_a_run_tells_losses_rates_and_scores_and_leaves_its_checkpoints(work: Ma
     folder = checkpoint.newest(own.run)
     assert folder is not None
     assert checkpoint.manifest(folder)["fingerprint"] == "f" * 64
+    assert set(checkpoint.manifest(folder)["experiment"]["tasks"]) == set(tasks)
     assert len(list(folder.parent.iterdir())) <= 2, "best and last are kept, no more"
     assert checkpoint.best(own.run).exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -23,6 +25,7 @@ from safetensors.torch import load_file
 from orchestrator import checkpoint, journal, run
 from orchestrator.access import held
 from orchestrator.experiment import parse, places
+from orchestrator.prepare import prepare
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
@@ -219,18 +222,32 @@ def test_folders_of_a_run_are_found_from_anywhere(
     monkeypatch: pytest.MonkeyPatch,
     make_experiment: Callable[..., dict[str, Any]],
 ) -> None:
+    rows = "".join(f"a sentence about {n},{'ab'[n % 2]}\n" for n in range(400))
     for name in ("near/reviews", "shared/news", "models/bert"):
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "train.csv").write_text("text,label\n")
+        (tmp_path / name / "train.csv").write_text(f"text,label\n{rows}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TLMT_DATA", str(tmp_path / "shared"))
-    tree = make_experiment(**{"encoder.model": "models/bert"})
+    tree = make_experiment()
     tree["tasks"]["sentiment"]["data"] = {"path": "reviews"}
     tree["tasks"]["topic"]["data"] = {"path": "news"}
-    found = run.anchored(parse(tree), places(tmp_path / "near" / "mine.yaml"))
+    looked_up = places(tmp_path / "near" / "mine.yaml")
+    prepared = prepare(parse(tree), looked_up, tmp_path / "cache", processes=1)
+    tree["encoder"]["model"] = "models/bert"
+    found = run.anchored(parse(tree), prepared)
     assert found.encoder.model == str(tmp_path / "models" / "bert")
     assert found.tasks["sentiment"].data.path == str(tmp_path / "near" / "reviews")
     assert found.tasks["topic"].data.path == "news"
+
+
+def test_a_run_that_ends_without_a_word_has_failed(tmp_path: Path, untouched: Path) -> None:
+    folder = tmp_path / untouched.name
+    shutil.copytree(untouched, folder)
+    tracker: Any = SimpleNamespace(sync=lambda now: None)
+    with pytest.raises(RuntimeError, match="without a word"):
+        run._ended(folder, 2, None, tracker)
+    last = journal.read(folder)[-1]
+    assert (last.attempt, last.event) == (2, "failed")
 
 
 def test_the_second_signal_ends_at_once() -> None:
