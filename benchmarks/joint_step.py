@@ -25,8 +25,8 @@ from table import shown
 from turns import ROOT, Side, Step
 
 from orchestrator import run
+from orchestrator.cluster import ENVIRONMENT
 from orchestrator.experiment import Experiment, load, places
-from orchestrator.launch import ENVIRONMENT
 
 HERE = ROOT / "benchmarks"
 

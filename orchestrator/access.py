@@ -1,4 +1,4 @@
-"""Who may use the Ray and the folder of a run: tokens and locks."""
+"""Who may use the Ray and the folder of a run: addresses, tokens and locks."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from pathlib import Path
 
 
 def secure_ray() -> None:
-    """Settle how Ray authenticates. Must run before Ray is imported, which reads it once.
+    """Settle who can reach Ray. Must run before Ray is imported, which reads it once.
 
-    Without RAY_ADDRESS, a Ray of this process's own is meant: it gets a random token that only
-    this user can read. With RAY_ADDRESS, the mode of that cluster must be said by RAY_AUTH_MODE;
-    unsaid, it is ``token``, never "whatever file lies in the home folder".
+    Without RAY_ADDRESS, a Ray of this process's own is meant: it listens on loopback alone, and
+    gets a random token that only this user can read. With RAY_ADDRESS, the mode of that cluster
+    must be said by RAY_AUTH_MODE; unsaid, it is ``token``, never "whatever file lies in the home
+    folder".
     """
     os.environ.setdefault("RAY_AUTH_MODE", "token")
-    own = not os.environ.get("RAY_ADDRESS") and os.environ["RAY_AUTH_MODE"] == "token"
-    if own and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+    if os.environ.get("RAY_ADDRESS"):
+        return
+    # Ray's only way to loopback: where it expects no cluster, it takes 127.0.0.1 for its address.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    unset = not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    if unset and os.environ["RAY_AUTH_MODE"] == "token":
         handle, path = tempfile.mkstemp(prefix="tlmt-ray-token-")
         os.write(handle, secrets.token_hex(32).encode())
         os.close(handle)

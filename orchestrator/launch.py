@@ -1,13 +1,12 @@
-"""One run on many workers: Ray Train, its worker function, and the way of records to the driver."""
+"""One run on many workers: Ray Train and its worker function."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,76 +15,48 @@ import ray
 import ray.train
 import torch
 import torch.distributed as dist
-from ray._private import services
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator import identity, loop
+from orchestrator import cluster, identity, loop
 from orchestrator.access import held
 from orchestrator.engine import DeepSpeedEngine, join
 from orchestrator.evaluate import Ranks
 from orchestrator.experiment import Experiment, load
-from orchestrator.journal import Journal, Record
 from orchestrator.prepare import Prepared
-
-EVERY = 1.0
-"""Seconds between two sendings of records."""
+from orchestrator.recorder import Recorder, Sender
 
 
-class Recorder:
-    """Stands beside the driver and appends rank 0's records to the journal, in order."""
+class Near(TorchConfig):
+    """Has workers on one machine find each other through a file.
 
-    def __init__(self, folder: str, attempt: int) -> None:
-        self._journal = Journal(Path(folder))
-        self._run = Path(folder).name
-        self._attempt = attempt
-        self._stop = False
+    As it comes, PyTorch's key-value store listens on all interfaces and knows no secret.
+    """
 
-    def append(self, rows: list[tuple[int, str, Any]]) -> bool:
-        """Write (step, key, value) rows; answer whether the run should stop."""
-        self._journal.append(Record(self._run, self._attempt, 0, *row) for row in rows)
-        return self._stop
-
-    def stop(self) -> None:
-        """Ask the run to end after its current step."""
-        self._stop = True
+    @property
+    def backend_cls(self) -> type:
+        return _Near
 
 
-class Sender:
-    """Rank 0's end of the way to the recorder: never waits, at most one sending on its way."""
+_Torch: Any = TorchConfig().backend_cls
 
-    def __init__(self, recorder: Any) -> None:
-        self._recorder = recorder
-        self._rows: list[tuple[int, str, Any]] = []
-        self._sent = 0.0
-        self._answer: Any = None
-        self.asked_to_stop = False
 
-    def add(self, news: loop.News) -> None:
-        """Take in what a step has to tell."""
-        events = {f"event/{name}": value for name, value in news.events.items()}
-        self._rows += [(news.step, key, value) for key, value in (news.values | events).items()]
-        if news.checkpoint is not None:
-            self._rows.append((news.step, "event/checkpoint", {"folder": news.checkpoint.name}))
-        self._listen(wait=False)
-        if self._answer is None and time.monotonic() - self._sent > EVERY:
-            self._send()
+class _Near(_Torch):  # type: ignore[misc]
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        handle, file = tempfile.mkstemp(prefix="tlmt-store-")
+        os.close(handle)  # the last rank to leave removes the file
+        ranks, backend = len(worker_group), backend_config.backend
+        met = [
+            worker_group.execute_single_async(rank, _meet, backend, file, rank, ranks)
+            for rank in range(ranks)
+        ]
+        ray.get(met)
 
-    def _listen(self, wait: bool) -> None:
-        if self._answer is not None and (wait or ray.wait([self._answer], timeout=0)[0]):
-            self.asked_to_stop |= bool(ray.get(self._answer))
-            self._answer = None
 
-    def _send(self) -> None:
-        self._answer = self._recorder.append.remote(self._rows)
-        self._rows, self._sent = [], time.monotonic()
-
-    def settle(self) -> None:
-        """Send the rest and wait until it is written."""
-        self._listen(wait=True)
-        self._send()
-        self._listen(wait=True)
+def _meet(backend: str, file: str, rank: int, ranks: int) -> None:
+    os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{ranks}"}
+    dist.init_process_group(backend, f"file://{file}", rank=rank, world_size=ranks)
 
 
 def work(config: dict[str, Any]) -> None:
@@ -169,8 +140,8 @@ class Launch:
 
     def __init__(self, experiment: Experiment, folder: Path, attempt: int) -> None:
         """Start it. Raises ``ValueError`` at once if the cluster is too small for it."""
-        _connect()
-        _fits(experiment)
+        cluster.connect()
+        cluster.require_room(experiment)
         here = ray.get_runtime_context().get_node_id()
         beside = NodeAffinitySchedulingStrategy(here, soft=False)
         actor: Any = ray.remote(num_cpus=0, scheduling_strategy=beside)(Recorder)
@@ -178,6 +149,7 @@ class Launch:
         self.error: BaseException | None = None
         # Ray would insist on every checkpoint it has seen; this run's own rules say what is kept.
         (folder / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
+        meeting = Near if cluster.own() else TorchConfig
         trainer = TorchTrainer(
             work,
             train_loop_config={
@@ -185,11 +157,11 @@ class Launch:
                 "recorder": self._recorder,
                 "began": psutil.Process().create_time(),
             },
-            torch_config=TorchConfig(backend="nccl" if experiment.scaling.gpus else "gloo"),
+            torch_config=meeting(backend="nccl" if experiment.scaling.gpus else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=experiment.scaling.workers,
                 use_gpu=experiment.scaling.gpus > 0,
-                resources_per_worker=_per_worker(experiment),
+                resources_per_worker=cluster.per_worker(experiment),
             ),
             run_config=RunConfig(
                 name=folder.name,
@@ -220,79 +192,3 @@ class Launch:
     def close(self) -> None:
         """Leave Ray; a Ray that this process started ends."""
         ray.shutdown()
-
-
-def _per_worker(experiment: Experiment) -> dict[str, float]:
-    gpus = {"GPU": experiment.scaling.gpus} if experiment.scaling.gpus else {}
-    return {"CPU": experiment.scaling.cpus, **gpus}
-
-
-def _fits(experiment: Experiment) -> None:
-    """Refuse what would wait for ever. Raises ``ValueError`` with what is asked and there."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    workers, each = experiment.scaling.workers, _per_worker(experiment)
-    if workers > sum(room(node, each) for node in nodes):
-        ray.shutdown()
-        asked = " and ".join(f"{amount:g} {kind}" for kind, amount in each.items())
-        there = "; ".join(
-            ", ".join(f"{node.get(kind, 0):g} {kind}" for kind in each) for node in nodes
-        )
-        raise ValueError(
-            f"scaling asks for {workers} workers with {asked} each, but the machines of the Ray "
-            f"cluster have: {there}. Set scaling.workers, scaling.cpus or scaling.gpus lower, or "
-            f"point RAY_ADDRESS to a larger cluster."
-        )
-
-
-def room(node: Mapping[str, float], each: Mapping[str, float]) -> int:
-    """Count the workers that find room on a machine with these resources."""
-    return min(int(node.get(kind, 0) // amount) for kind, amount in each.items())
-
-
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "TOKENIZERS_PARALLELISM": "false",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "PYTHONWARNINGS": "ignore",
-}
-"""For Ray's processes: prompt reports, no doubled lines; workers set their threads themselves.
-
-Gradients and the buffers that reduce them come and go with every step. As it comes, glibc returns
-such memory to the system and has every page of it zeroed and mapped anew: a fifth of a step.
-"""
-
-
-def _connect() -> None:
-    """Join the Ray that RAY_ADDRESS names, or start one that belongs to this process alone."""
-    environment = {key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()}
-    options: dict[str, Any] = {}
-    if not os.environ.get("RAY_ADDRESS"):
-        options = {"address": "local", "include_dashboard": False}
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with _spared():
-        ray.init(
-            logging_level="ERROR",
-            log_to_driver=False,
-            runtime_env={"env_vars": environment},
-            **options,
-        )
-
-
-@contextlib.contextmanager
-def _spared() -> Iterator[None]:
-    """Start Ray's processes in a group of their own: a signal to this one's is for the driver.
-
-    A terminal, ``timeout`` and job schedulers signal the whole group, and a Ray without its
-    control process can neither pass on a request to stop nor save. Ray has no setting for it.
-    """
-    start = services.ConsolePopen
-    services.ConsolePopen = functools.partial(start, process_group=0)
-    try:
-        yield
-    finally:
-        services.ConsolePopen = start

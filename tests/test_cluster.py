@@ -1,4 +1,4 @@
-"""cluster.yaml is valid, and `ray submit` runs a command line on the cluster that it describes."""
+"""cluster.yaml is valid, `ray submit` runs a command line there, and room is known beforehand."""
 
 import contextlib
 import copy
@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 
-from orchestrator import submit
+from orchestrator import cluster, submit
 
 ROOT = Path(__file__).parent.parent
 CLUSTER: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text())
@@ -199,3 +199,18 @@ def test_a_submitted_command_line_runs_on_the_head(loopback: Loopback) -> None:
     assert failed.returncode == 1
     assert "did you mean train.steps?" in failed.stdout + failed.stderr
     assert "tlmt ended with exit code 2." in failed.stdout + failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("node", "each", "room"),
+    [
+        ({"CPU": 4.0}, {"CPU": 8}, 0),
+        ({"CPU": 4.0}, {"CPU": 1}, 4),
+        ({"CPU": 16.0, "GPU": 2.0}, {"CPU": 2, "GPU": 1}, 2),
+        ({"CPU": 16.0}, {"CPU": 2, "GPU": 1}, 0),
+    ],
+)
+def test_a_worker_needs_one_machine_with_room_for_it(
+    node: dict[str, float], each: dict[str, float], room: int
+) -> None:
+    assert cluster.room(node, each) == room

@@ -73,6 +73,13 @@ class Driver:
         every = psutil.Process(self.process.pid).children(recursive=True)
         return [p for p in every if "RayTrainWorker" in " ".join(p.cmdline())]
 
+    def listening(self) -> set[str]:
+        """Give the addresses on which the driver and all that it started listen."""
+        driver = psutil.Process(self.process.pid)
+        family = [driver, *driver.children(recursive=True)]
+        every = [c for process in family for c in process.net_connections("inet")]
+        return {c.laddr.ip for c in every if c.status == psutil.CONN_LISTEN}
+
     def wait(self) -> int:
         return self.process.wait(240)
 
@@ -139,6 +146,7 @@ def test_a_run_whose_worker_and_then_driver_are_killed_ends_with_the_same_bits(
 ) -> None:
     driver = Driver(home, str(written))
     driver.reaches(12)
+    assert driver.listening() <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     driver.workers()[-1].kill()
     driver.reaches(45)
     driver.kill()
