@@ -142,8 +142,9 @@ def comparisons(experiment: Experiment, threads: Sequence[int]) -> list[Comparis
         Comparison(f"1 worker, ZeRO {z} / 1 bare process", f"zero{z}", 1, first, z, precision)
         for z in (1, 2)
     ]
-    name = f"2 workers, ZeRO {stage} / plain DDP, 2 processes"
-    found.append(Comparison(name, "ddp", 2, first, stage, precision))
+    for z in sorted({0, stage}):
+        name = f"2 workers, ZeRO {z} / plain DDP, 2 processes"
+        found.append(Comparison(name, "ddp", 2, first, z, precision))
     for number in threads:
         for kind in ("fp32", "bf16"):
             name = f"packed {kind} / padded fp32, tasks by turns"

@@ -172,7 +172,8 @@ class DeepSpeedEngine(_Stateful):
         zero = {**own.pop("zero_optimization", {}), "stage": zero_stage}
         if all(p.device.type == "cpu" for p in model.parameters()):
             # One buffer for all gradients keeps a GPU's memory whole; here it only costs a copy.
-            zero.setdefault("contiguous_gradients", False)
+            # Buckets of 20 MB are reduced while caches still hold some of them.
+            zero = {"contiguous_gradients": False, "reduce_bucket_size": 5_000_000} | zero
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             self._engine, *_ = deepspeed.initialize(
