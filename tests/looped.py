@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from orchestrator import checkpoint, loop, weights
-from orchestrator.loop import News, Work
+from orchestrator.loop import News
+from orchestrator.training import Work
 
 
 def trained(work: Work) -> list[News]:

@@ -143,7 +143,8 @@ name: again
         ({"optimizer.betas": [0.9]}, "optimizer.betas.1 is missing; it has no default"),
         (
             {"optimizer.name": "sgdd"},
-            "optimizer.name is 'sgdd'; expected 'adamw', 'adam' or 'sgd'; did you mean sgd?",
+            "optimizer.name is 'sgdd'; expected 'adamw', 'adam', 'sgd', 'lion' or 'adafactor'; "
+            "did you mean sgd?",
         ),
         (
             {"train.evaluate_rows": "some"},

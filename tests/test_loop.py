@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator import checkpoint, loop
+from orchestrator import checkpoint, loop, training
 from orchestrator.engine import PlainEngine
 from orchestrator.evaluate import Evaluation, Ranks
 from orchestrator.experiment import parse
-from orchestrator.loop import News, Training, Work
+from orchestrator.loop import News
 from orchestrator.prepare import Prepared, prepare
+from orchestrator.training import Training, Work
 from tests.looped import Stopping, events, last, trained, values
 
 Build = Callable[..., dict[str, Any]]
@@ -52,7 +53,10 @@ def work(tiny_experiment: Build, tmp_path: Path, prepared: Prepared) -> MakeWork
             world=Ranks(),
             device=torch.device("cpu"),
             make_engine=lambda model, groups: PlainEngine(
-                model, groups, experiment.regularization.clip
+                model,
+                groups,
+                experiment.regularization.clip,
+                ema=experiment.regularization.ema,
             ),
             stop=stop,
         )
@@ -69,7 +73,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, scores: Mapping[int, float]) -> None
         return Evaluation({task: {"accuracy": scores[step]} for task in ("sentiment", "topic")})
 
     seen: list[int] = []
-    monkeypatch.setattr(loop, "evaluate", evaluate)
+    monkeypatch.setattr(training, "evaluate", evaluate)
 
 
 def test_a_run_tells_losses_rates_and_scores_and_leaves_its_checkpoints(work: MakeWork) -> None:
@@ -98,11 +102,21 @@ def test_a_run_tells_losses_rates_and_scores_and_leaves_its_checkpoints(work: Ma
     assert checkpoint.best(own.run).exists()
 
 
-@pytest.mark.parametrize("stops", [(3, 2), (2, 1)], ids=["between looks", "at a look"])
+STRENGTHS = {
+    "regularization": {"l2_sp": 0.1, "ema": 0.8, "layer_decay": 0.8, "reinit_layers": 1},
+    "optimizer.name": "lion",
+}
+
+
+@pytest.mark.parametrize(
+    ("stops", "more"),
+    [((3, 2), {}), ((2, 1), {}), ((3, 1), STRENGTHS)],
+    ids=["between looks", "at a look", "drawn back and averaged"],
+)
 def test_a_run_stopped_twice_ends_with_the_bits_of_an_untouched_one(
-    work: MakeWork, stops: tuple[int, int]
+    work: MakeWork, stops: tuple[int, int], more: dict[str, Any]
 ) -> None:
-    changes = {"regularization.dropout": 0.1, "train.patience": 2}
+    changes = {"regularization.dropout": 0.1, "train.patience": 2, **more}
     untouched = work("untouched", **changes)
     expected = trained(untouched)
     parts: list[News] = []
@@ -121,6 +135,23 @@ def test_a_run_stopped_twice_ends_with_the_bits_of_an_untouched_one(
     assert all(torch.equal(found[name], value) for name, value in right.items())
     one, other = (checkpoint.progress(checkpoint.newest(w.run)) for w in (own, untouched))
     assert replace(one, seconds=0.0) == replace(other, seconds=0.0)
+
+
+def test_averages_are_what_is_scored_and_saved_and_the_weights_go_on_beside_them(
+    work: MakeWork,
+) -> None:
+    keep, taken = 0.75, {"train.steps": 1, "train.evaluate_every": 1}
+    plain, averaged = work("plain", **taken), work("mean", **taken, **{"regularization.ema": keep})
+    trained(plain)
+    before = Training(replace(plain, run=plain.run.with_name("none"))).engine.weights()
+    found, after = {}, last(plain)
+    for name, first in before:
+        found[name] = keep * first.detach() + (1 - keep) * after[name]
+    trained(averaged)
+    saved = last(averaged)
+    for name, value in found.items():
+        torch.testing.assert_close(saved[name], value, rtol=1e-5, atol=1e-7)
+        assert torch.equal(saved[f"{name}{checkpoint.RAW}"], after[name])
 
 
 def test_a_stop_between_looks_leaves_a_checkpoint_without_scores(work: MakeWork) -> None:
@@ -254,7 +285,7 @@ def test_the_mixture_decides_the_shares(
     work: MakeWork, mixture: dict[str, Any], expected: float
 ) -> None:
     rows: Any = {"sentiment": Rows(range(200)), "topic": Rows(range(100))}
-    plan = loop.planned(work(mixture=mixture).experiment, rows)
+    plan = training.planned(work(mixture=mixture).experiment, rows)
     assert plan.shares["sentiment"] == pytest.approx(expected)
 
 
