@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,54 +13,10 @@ import torch
 
 from orchestrator import checkpoint, loop, training
 from orchestrator.engine import PlainEngine
-from orchestrator.evaluate import Evaluation, Ranks
-from orchestrator.experiment import parse
+from orchestrator.evaluate import Evaluation
 from orchestrator.loop import News
-from orchestrator.prepare import Prepared, prepare
-from orchestrator.training import Training, Work
-from tests.looped import Stopping, events, last, trained, values
-
-Build = Callable[..., dict[str, Any]]
-MakeWork = Callable[..., Work]
-
-
-@pytest.fixture(scope="module")
-def prepared(make_experiment: Build, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """The data of the tiny experiment, prepared once: no test here changes it."""
-    cache = tmp_path_factory.mktemp("cache")
-    return prepare(parse(make_experiment()), [], cache, processes=1)
-
-
-@pytest.fixture
-def work(tiny_experiment: Build, tmp_path: Path, prepared: Prepared) -> MakeWork:
-    """Make the work of a run: a name of its folder, whom to ask about stopping, changes."""
-
-    def make(name: str = "run", stop: Callable[[], bool] = bool, **changes: Any) -> Work:
-        settings = {
-            "train.steps": 6,
-            "train.evaluate_rows": 20,
-            "train.precision": "fp32",
-            "batch": {"tokens": 128, "micro_tokens": 80},
-            **changes,
-        }
-        experiment = parse(tiny_experiment(**settings))
-        return Work(
-            run=tmp_path / name,
-            experiment=experiment,
-            prepared=prepared,
-            fingerprint="f" * 64,
-            world=Ranks(),
-            device=torch.device("cpu"),
-            make_engine=lambda model, groups: PlainEngine(
-                model,
-                groups,
-                experiment.regularization.clip,
-                ema=experiment.regularization.ema,
-            ),
-            stop=stop,
-        )
-
-    return make
+from orchestrator.training import Work
+from tests.looped import MakeWork, Stopping, events, last, trained, values
 
 
 def scored(monkeypatch: pytest.MonkeyPatch, scores: Mapping[int, float]) -> None:
@@ -135,23 +90,6 @@ def test_a_run_stopped_twice_ends_with_the_bits_of_an_untouched_one(
     assert all(torch.equal(found[name], value) for name, value in right.items())
     one, other = (checkpoint.progress(checkpoint.newest(w.run)) for w in (own, untouched))
     assert replace(one, seconds=0.0) == replace(other, seconds=0.0)
-
-
-def test_averages_are_what_is_scored_and_saved_and_the_weights_go_on_beside_them(
-    work: MakeWork,
-) -> None:
-    keep, taken = 0.75, {"train.steps": 1, "train.evaluate_every": 1}
-    plain, averaged = work("plain", **taken), work("mean", **taken, **{"regularization.ema": keep})
-    trained(plain)
-    before = Training(replace(plain, run=plain.run.with_name("none"))).engine.weights()
-    found, after = {}, last(plain)
-    for name, first in before:
-        found[name] = keep * first.detach() + (1 - keep) * after[name]
-    trained(averaged)
-    saved = last(averaged)
-    for name, value in found.items():
-        torch.testing.assert_close(saved[name], value, rtol=1e-5, atol=1e-7)
-        assert torch.equal(saved[f"{name}{checkpoint.RAW}"], after[name])
 
 
 def test_a_stop_between_looks_leaves_a_checkpoint_without_scores(work: MakeWork) -> None:
@@ -266,36 +204,6 @@ def test_a_mixture_that_ends_before_the_steps_is_refused(work: MakeWork) -> None
     message = r"mixture\.max_epochs is 1\.0, .* but train\.steps is 600\. Set train\.steps=\d+ or"
     with pytest.raises(ValueError, match=message):
         trained(work(**{"mixture.max_epochs": 1.0, "train.steps": 600}))
-
-
-class Rows(list[int]):
-    lengths = np.array([10], np.int32)
-
-
-@pytest.mark.parametrize(
-    ("mixture", "expected"),
-    [
-        ({"uniform": True}, 0.5),
-        ({"shares": {"sentiment": 0.9, "topic": 0.1}}, 0.9),
-        ({"temperature": 1.0}, 2 / 3),
-        ({"temperature": 2.0}, 2**0.5 / (1 + 2**0.5)),
-    ],
-)
-def test_the_mixture_decides_the_shares(
-    work: MakeWork, mixture: dict[str, Any], expected: float
-) -> None:
-    rows: Any = {"sentiment": Rows(range(200)), "topic": Rows(range(100))}
-    plan = training.planned(work(mixture=mixture).experiment, rows)
-    assert plan.shares["sentiment"] == pytest.approx(expected)
-
-
-def test_weights_of_tasks_scale_their_part_of_the_objective(work: MakeWork) -> None:
-    factors = []
-    for name, weight in (("a", 1.0), ("b", 3.0)):
-        _, part = Training(work(name, **{"tasks.topic.weight": weight}))._batches(0)
-        factors.append(part.coefficients)
-    assert factors[1]["topic"] == pytest.approx(3 * factors[0]["topic"])
-    assert factors[1]["sentiment"] == factors[0]["sentiment"]
 
 
 def test_test_scores_are_those_of_the_best_checkpoint(
