@@ -14,17 +14,17 @@ from typing import Any
 
 from turns import Clock, Turns
 
-from orchestrator import loop
+from orchestrator import loop, training
 from orchestrator.access import secure_ray
 from orchestrator.experiment import load
 
-Train = Callable[[loop.Work], Iterator[loop.News]]
+Train = Callable[[training.Work], Iterator[loop.News]]
 
 
 def by_turns(real: Train, port: int) -> Train:
     """Give ``loop.train`` as it is, but for resting after the steps that were asked for."""
 
-    def train(work: loop.Work) -> Iterator[loop.News]:
+    def train(work: training.Work) -> Iterator[loop.News]:
         going = real(work)
         yield next(going)  # all is loaded
         turns = Turns(port, work.world.rank)

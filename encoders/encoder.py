@@ -31,6 +31,8 @@ class Encoder(nn.Module):
         """The size of the hidden states."""
         self.vocabulary: int = config.vocab_size
         """The number of input embeddings."""
+        self.layers: int = config.num_hidden_layers
+        """The number of layers."""
         causal = any(getattr(module, "is_causal", False) for module in network.modules())
         self.summary: Literal["first", "last"] = "last" if causal else "first"
         """Which token of a sequence stands for all of it."""

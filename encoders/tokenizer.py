@@ -17,7 +17,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from tokenizers import Encoding, Tokenizer
 
 Text = str | tuple[str, str] | list[str]
-"""One sequence: a text, a pair of texts, or words."""
+"""One sequence: a text, a pair of texts, or words. A pair with an attribute ``overlap`` is several
+sequences: windows over its second text that share so many tokens."""
 
 CONFIG = "tokenizer_config.json"
 TOKENIZER = "tokenizer.json"
@@ -35,6 +36,8 @@ class Encoded:
     offsets: list[tuple[int, int]]
     """For texts: the characters of each token in its text; ``(0, 0)`` for special tokens."""
     truncated: bool
+    before: int = 0
+    """For a window: tokens of the second text that come before it, 0 in the first window."""
 
 
 class Reader:
@@ -59,18 +62,34 @@ class Reader:
     def __call__(self, texts: Sequence[Text], max_length: int | None = None) -> list[Encoded]:
         """Tokenise ``texts``, each cut to ``max_length`` tokens or to ``limit``, if that is less.
 
-        A pair is cut at its longer text. A word the tokenizer knows nothing about (a lone control
-        character, say) still gets a token, so that every word has a place.
+        A pair is cut at its longer text, or read in windows that follow each other in the list. A
+        word the tokenizer knows nothing about (a lone control character, say) still gets a token,
+        so that every word has a place.
         """
         length = min(max_length or self.limit, self.limit)
         least = self.tokenizer.num_special_tokens_to_add(True) + 2
         if length < least:
             raise ValueError(f"max_length is {length}; this tokenizer needs at least {least}.")
+        windows = iter(
+            self._windows([text for text in texts if _overlap(text) is not None], length)
+        )
         self.tokenizer.enable_truncation(length)
         try:
-            return self._encode(texts)
+            cut = iter(self._encode([text for text in texts if _overlap(text) is None]))
         finally:
             self.tokenizer.no_truncation()
+        found: list[Encoded] = []
+        for text in texts:
+            found += [next(cut)] if _overlap(text) is None else next(windows)
+        return found
+
+    def _windows(self, pairs: Sequence[Text], length: int) -> list[list[Encoded]]:
+        special = self.tokenizer.num_special_tokens_to_add(True)
+        encodings = self.tokenizer.encode_batch([tuple(pair) for pair in pairs])
+        return [
+            _parts(encoding, length, special, _overlap(pair) or 0)
+            for encoding, pair in zip(encodings, pairs, strict=True)
+        ]
 
     def _encode(self, texts: Sequence[Text]) -> list[Encoded]:
         split = [index for index, text in enumerate(texts) if isinstance(text, list)]
@@ -134,6 +153,39 @@ def _text(encoding: Encoding, pair: bool) -> Encoded:
     if pair and 1 in (texts := encoding.sequence_ids):
         second = texts.index(1)
     return Encoded(ids, second, [], encoding.offsets, bool(encoding.overflowing))
+
+
+def _overlap(text: Text) -> int | None:
+    """Give the tokens that windows over a pair share, or None for what is one sequence."""
+    found: int | None = getattr(text, "overlap", None)
+    return found
+
+
+def _parts(encoding: Encoding, length: int, special: int, overlap: int) -> list[Encoded]:
+    """Cut a whole pair into sequences that each have the first text and a window of the second.
+
+    The first text may fill half of the room, or what the second leaves, and is cut there;
+    neighbouring windows share at most half a window.
+    """
+    ids, offsets = encoding.ids, encoding.offsets
+    if len(ids) <= length:
+        return [_text(encoding, pair=True)]
+    owner = encoding.sequence_ids
+    start = owner.index(1) if 1 in owner else len(ids)
+    end = start + owner.count(1)
+    room = length - special
+    first = [token for token in range(start) if owner[token] == 0]
+    beyond = set(first[max(room // 2, room - (end - start)) :])
+    head = [token for token in range(start) if token not in beyond]
+    tail = range(end, len(ids))
+    window = max(1, length - len(head) - len(tail))
+    step = window - min(overlap, window // 2)
+    found = []
+    for begin in range(start, max(start + 1, end - window + step), step):
+        kept = [*head, *range(begin, min(begin + window, end)), *tail]
+        own = [ids[token] for token in kept], [offsets[token] for token in kept]
+        found.append(Encoded(own[0], len(head), [], own[1], bool(beyond), begin - start))
+    return found
 
 
 def _first_tokens(encoding: Encoding) -> dict[int, int]:

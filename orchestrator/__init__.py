@@ -2,6 +2,6 @@
 
 keyed, problems, document, precision, settings, coherence, experiment, identity, tokens, tokenise,
 prepare, plan, batch, model, optimizer, engine, joint_step, evaluate, checkpoint, weights, journal,
-loop, recorder, summary, store, tracking, charts, access, cluster, launch, run, predict, records,
-served, export, report, check, doctor, view, verb, cli, submit.
+training, loop, recorder, summary, store, tracking, charts, access, cluster, launch, run, predict,
+records, served, export, report, check, doctor, view, verb, cli, submit.
 """

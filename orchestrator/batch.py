@@ -49,6 +49,8 @@ class Batch:
 def _rows_to(rows: Rows, device: torch.device) -> Rows:
     return Rows(
         rows.sequences.to(device),
+        rows.starts.to(device),
+        rows.lengths.to(device),
         rows.summary.to(device),
         rows.words.to(device),
         rows.word_counts.to(device),
@@ -97,6 +99,8 @@ def _rows(examples: Sequence[Example], family: Family, offsets: Any, summary: st
         counts[name] = torch.tensor([len(part) for part in parts], dtype=torch.int64)
     return Rows(
         sequences=torch.tensor([len(e["sequences"]) for e in examples], dtype=torch.int64),
+        starts=torch.from_numpy(np.array(starts)),
+        lengths=torch.from_numpy(np.array(ends - starts)),
         summary=torch.from_numpy(np.array(starts if summary == "first" else ends - 1)),
         words=torch.from_numpy(_joined(words)),
         word_counts=torch.from_numpy(_joined([e["word_counts"] for e in examples])),

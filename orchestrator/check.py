@@ -20,9 +20,9 @@ from orchestrator.coherence import unscored
 from orchestrator.engine import PlainEngine
 from orchestrator.evaluate import Ranks
 from orchestrator.experiment import Experiment, ExperimentError
-from orchestrator.loop import Training, Work
 from orchestrator.plan import Plan
 from orchestrator.prepare import Prepared
+from orchestrator.training import Training, Work
 
 LARGEST = 8192
 """Tokens of the step that is taken; a larger global batch is cut to a step of this size."""

@@ -22,6 +22,8 @@ FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
 HEADS = "heads.safetensors"
 OPTIMIZER = "state/optimizer.safetensors"
+RAW = "/raw"
+"""Ends the name of a weight among the optimizer's tensors, where averages stand in its place."""
 RECORDED = ("torch", "transformers", "deepspeed", "ray", "tokenizers", "numpy")
 
 
@@ -60,11 +62,14 @@ def save(
 
     ``settings`` are the experiment's, for who finds the folder alone; nothing here reads them.
     Weights and optimizer tensors are stored whole, by parameter name, in fp32: they resume a run
-    bit for bit, and on any number of ranks at any ZeRO stage.
+    bit for bit, and on any number of ranks at any ZeRO stage. Where averages follow the weights,
+    they are the checkpoint's weights, and the weights go on beside the optimizer's tensors.
     """
     final = run / FOLDER / f"step-{progress.step:06d}"
-    weights = dict(_copied(engine.weights(), rank))
+    weights = dict(_copied(engine.averaged(), rank))
     state = dict(_copied(engine.state(), rank))
+    if engine.optimizer.averages:
+        state |= {f"{name}{RAW}": value for name, value in _copied(engine.weights(), rank)}
     if rank:
         return final
     from safetensors.torch import save_file
@@ -187,6 +192,12 @@ def load_state(folder: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     return dict(load_file(folder / OPTIMIZER))
+
+
+def split_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Part the optimizer's tensors from the weights that stand among them (see ``RAW``)."""
+    raw = {n.removesuffix(RAW): value for n, value in state.items() if n.endswith(RAW)}
+    return {n: value for n, value in state.items() if not n.endswith(RAW)}, raw
 
 
 def _copied(tensors: Any, rank: int) -> Any:

@@ -54,6 +54,7 @@ def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
         *_target(experiment, names),
         *_score(experiment, names),
         *_train(experiment),
+        *_optimizers(experiment),
         *_deepspeed(experiment.deepspeed.config),
         *_tracking(experiment.tracking.uri),
     ]
@@ -145,6 +146,18 @@ def _train(experiment: Experiment) -> Iterator[Problem]:
             "train.evaluate_every",
             f"is {train.evaluate_every}; expected at most train.steps, which is {train.steps}",
         )
+
+
+def _optimizers(experiment: Experiment) -> Iterator[Problem]:
+    own = {f"tasks.{task}.optimizer": t.optimizer for task, t in experiment.tasks.items()}
+    stage = experiment.deepspeed.zero_stage
+    for place, optimizer in ({"optimizer": experiment.optimizer} | own).items():
+        if optimizer.name == "adafactor" and stage > 0:
+            yield Problem(
+                f"{place}.name",
+                f"is 'adafactor' and deepspeed.zero_stage is {stage}; it needs whole matrices, "
+                f"which only stage 0 leaves whole. Set deepspeed.zero_stage=0, or another name",
+            )
 
 
 def _deepspeed(config: Mapping[str, Any]) -> Iterator[Problem]:

@@ -28,6 +28,11 @@ class Fragment:
     at: int
     count: int
 
+    def fill(self, buffer: Tensor, whole: Tensor) -> None:
+        """Copy this rank's part of ``whole`` into ``buffer``, which has the shape of ``flat``."""
+        part = whole.reshape(-1)[self.at : self.at + self.count]
+        buffer.view(-1)[self.start : self.start + self.count].copy_(part)
+
 
 class Engine(Protocol):
     """Forward, backward and step of a model, and its state by parameter name."""
@@ -52,6 +57,15 @@ class Engine(Protocol):
 
     def restore(self, state: Tensors) -> None:
         """Take back what ``state`` gave, on any number of ranks and at any ZeRO stage."""
+
+    def anchor(self, first: Tensors) -> None:
+        """Take whole first weights by parameter name, for L2-SP to draw back to."""
+
+    def average(self, weights: Tensors) -> None:
+        """Let averages of the weights follow them from now on, beginning with these."""
+
+    def averaged(self) -> Iterator[tuple[str, Tensor]]:
+        """Give each whole average by name; the weights themselves without averages. Collective."""
 
 
 class _Stateful:
@@ -86,12 +100,37 @@ class _Stateful:
             fragment = self._fragment(parameter, group)
             for key, value in by_name.get(name, {}).items():
                 own = self.optimizer.state[fragment.flat]
-                if value.ndim == 0:
+                if value.ndim == 0 or fragment.flat is parameter:
                     own[key] = value.clone().to(fragment.flat.device)
-                    continue
-                buffer = own.setdefault(key, torch.zeros_like(fragment.flat.data))
-                part = value.reshape(-1)[fragment.at : fragment.at + fragment.count]
-                buffer.view(-1)[fragment.start : fragment.start + fragment.count].copy_(part)
+                else:
+                    fragment.fill(own.setdefault(key, torch.zeros_like(fragment.flat.data)), value)
+
+    def anchor(self, first: Tensors) -> None:
+        self.optimizer.anchors = self._placed(first)
+
+    def average(self, weights: Tensors) -> None:
+        self.optimizer.averages = self._placed(weights)
+
+    def averaged(self) -> Iterator[tuple[str, Tensor]]:
+        averages = self.optimizer.averages
+        learning = {name: (group, p) for group, name, p in self._trained()} if averages else {}
+        for name, weight in self.weights():
+            if name in learning:
+                group, parameter = learning[name]
+                fragment = self._fragment(parameter, group)
+                weight = self._whole(parameter, fragment, averages[fragment.flat])
+            yield name, weight
+
+    def _placed(self, whole: Tensors) -> dict[Tensor, Tensor]:
+        """Lay whole tensors, by parameter name, out as this rank's partitions."""
+        found: dict[Tensor, Tensor] = {}
+        for group, name, parameter in self._trained():
+            if name in whole:
+                fragment = self._fragment(parameter, group)
+                if fragment.flat not in found:
+                    found[fragment.flat] = torch.zeros_like(fragment.flat.data)
+                fragment.fill(found[fragment.flat], whole[name])
+        return found
 
     def _trained(self) -> Iterator[tuple[int, str, nn.Parameter]]:
         """Give group index, name and parameter of everything that learns."""
@@ -106,9 +145,9 @@ class _Stateful:
 
     def _whole(self, parameter: nn.Parameter, fragment: Fragment, value: Tensor) -> Tensor:
         """Put a state tensor together from all ranks' fragments, which do not overlap: exact."""
-        shape = getattr(parameter, "ds_shape", parameter.shape)
         if fragment.flat is parameter:
-            return value.view(shape)
+            return value  # of the parameter's shape, or smaller as Adafactor's
+        shape = getattr(parameter, "ds_shape", parameter.shape)
         whole = torch.zeros(shape.numel(), dtype=torch.float32, device=value.device)
         part = value.view(-1)[fragment.start : fragment.start + fragment.count]
         whole[fragment.at : fragment.at + fragment.count] = part
@@ -121,10 +160,15 @@ class PlainEngine(_Stateful):
     """The twin: plain PyTorch, gradients averaged over ranks by one all-reduce each."""
 
     def __init__(
-        self, model: MultiTaskModel, groups: list[dict[str, Any]], clip: float, ranks: int = 1
+        self,
+        model: MultiTaskModel,
+        groups: list[dict[str, Any]],
+        clip: float,
+        ranks: int = 1,
+        ema: float = 0.0,
     ) -> None:
         self.model = model
-        self.optimizer = CompositeOptimizer(groups)
+        self.optimizer = CompositeOptimizer(groups, ema)
         self._clip = clip
         self._ranks = ranks
 
@@ -163,9 +207,10 @@ class DeepSpeedEngine(_Stateful):
         clip: float,
         zero_stage: int,
         config: Mapping[str, Any] | None = None,
+        ema: float = 0.0,
     ) -> None:
         deepspeed = _deepspeed()
-        self.optimizer = CompositeOptimizer(groups)
+        self.optimizer = CompositeOptimizer(groups, ema)
         self.model = model
         self.stage = zero_stage
         own = dict(config or {})

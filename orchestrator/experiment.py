@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 import tasks
 from orchestrator.coherence import incoherent
 from orchestrator.document import changes, override, read, varied
@@ -20,7 +22,7 @@ from orchestrator.settings import (
     Task,
     Train,
 )
-from tasks.family import Data, Family
+from tasks.family import Data
 
 __all__ = ["Experiment", "ExperimentError", "load", "override", "parse", "places"]
 
@@ -130,7 +132,8 @@ def _learnt(
     data, wrong = shape(family.Data, written.get("data", {}), f"{place}.data")
     found += wrong
     assert data is None or isinstance(data, Data), f"{name}.Data must extend tasks.family.Data"
-    return data, _loss(written.get("loss"), family, f"{place}.loss", found)
+    fitting = family.losses if data is None else family.fitting(data)
+    return data, _loss(written.get("loss"), fitting, f"{place}.loss", found)
 
 
 def _inherit(task: Task, draft: Experiment) -> Task:
@@ -147,24 +150,24 @@ def _own(section: Section) -> dict[str, Any]:
 
 
 def _loss(
-    written: Any, family: type[Family], place: str, found: list[Problem]
+    written: Any, losses: Mapping[str, type[BaseModel]], place: str, found: list[Problem]
 ) -> dict[str, Any] | None:
-    """Check a loss, a name or a mapping with ``name``; the default is the family's first."""
+    """Check a loss, a name or a mapping with ``name``; the default is the first that fits."""
     options = {"name": written} if isinstance(written, str) else written
     if options is None:
-        options = {"name": next(iter(family.losses))}
+        options = {"name": next(iter(losses))}
     if not isinstance(options, Mapping):
         text = f"is {shown(written)}; expected the name of a loss, or a mapping with name"
         found.append(Problem(place, text))
         return None
-    name = options.get("name", next(iter(family.losses)))
-    if name not in family.losses:
-        hint = nearest(str(name), family.losses)
-        fitting = ", ".join(family.losses)
+    name = options.get("name", next(iter(losses)))
+    if name not in losses:
+        hint = nearest(str(name), losses)
+        fitting = ", ".join(losses)
         text = f"is {shown(name)}; expected a loss that fits the family: {fitting}; {hint}"
         found.append(Problem(f"{place}.name" if isinstance(written, Mapping) else place, text))
         return None
     rest = {key: value for key, value in options.items() if key != "name"}
-    checked, wrong = shape(family.losses[name], rest, place)
+    checked, wrong = shape(losses[name], rest, place)
     found += wrong
     return {"name": name, **checked.model_dump(mode="json")} if checked is not None else None

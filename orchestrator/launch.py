@@ -19,7 +19,7 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator import cluster, identity, loop
+from orchestrator import cluster, identity, loop, training
 from orchestrator.access import held
 from orchestrator.engine import DeepSpeedEngine, join
 from orchestrator.evaluate import Ranks
@@ -70,7 +70,8 @@ def work(config: dict[str, Any]) -> None:
     join(device)
     sender = Sender(config["recorder"])
     stage, own = experiment.deepspeed.zero_stage, experiment.deepspeed.config
-    task = loop.Work(
+    regularization = experiment.regularization
+    task = training.Work(
         run=folder,
         experiment=experiment,
         prepared=Prepared.read(folder),
@@ -78,7 +79,7 @@ def work(config: dict[str, Any]) -> None:
         world=world,
         device=device,
         make_engine=lambda model, groups: DeepSpeedEngine(
-            model, groups, experiment.regularization.clip, stage, own
+            model, groups, regularization.clip, stage, own, regularization.ema
         ),
         stop=lambda: sender.asked_to_stop,
     )
@@ -89,7 +90,7 @@ def work(config: dict[str, Any]) -> None:
         _drive(task, sender, config["began"])
 
 
-def _drive(task: loop.Work, sender: Sender, began: float) -> None:
+def _drive(task: training.Work, sender: Sender, began: float) -> None:
     first, last = task.world.rank == 0, loop.News(0)
     try:
         for last in loop.train(task):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Settings(Protocol):
@@ -38,33 +40,59 @@ def schedule(name: str, warmup: float, step: int, steps: int) -> float:
     return 1.0 - rest if name == "linear" else 0.5 * (1.0 + math.cos(math.pi * rest))
 
 
+@dataclass(frozen=True)
+class Layers:
+    """What sets the layers of the encoder apart."""
+
+    depth: Callable[[str], int]
+    """Of a parameter by its name: 0 for embeddings, 1 for the first layer."""
+    count: int
+    decay: float = 1.0
+    """Rates fall by this factor from each layer to the one below (Howard and Ruder 2018)."""
+    redrawn: int = 0
+    """Top layers that began anew; there is nothing to draw them back to."""
+    l2_sp: float = 0.0
+    """See ``CompositeOptimizer``."""
+
+    def options(self, name: str) -> tuple[str, float, float]:
+        """Give the suffix of a parameter's group, its factor on the rate, and its ``l2_sp``."""
+        depth = self.depth(name)
+        fresh = depth > self.count - self.redrawn
+        scaled = f".{depth}" if self.decay < 1 else ".fresh" if fresh and self.l2_sp else ""
+        return scaled, self.decay ** (self.count - depth), 0.0 if fresh else self.l2_sp
+
+
 def groups(
     parameters: Iterable[tuple[str, str | None, nn.Parameter]],
     settings: Mapping[str | None, Settings],
+    layers: Layers | None = None,
 ) -> list[dict[str, Any]]:
-    """Sort parameters into groups: by task (None for the encoder), and by weight decay.
+    """Sort parameters into groups: by task (None for the encoder), layer, and weight decay.
 
     Vectors (biases, norms) take no weight decay. ``settings`` maps each task, and None, to its
     optimizer. Each group carries ``names``, the model's names of its parameters, in order.
     """
-    found: dict[tuple[str | None, bool], dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, task, parameter in parameters:
         if not parameter.requires_grad:
             continue
         own, decays = settings[task], parameter.ndim > 1
-        label = (task or "encoder") + ("" if decays else ".no_decay")
+        apart = ("", 1.0, 0.0) if task is not None or layers is None else layers.options(name)
+        suffix, factor, l2_sp = apart
+        label = (task or "encoder") + suffix + ("" if decays else ".no_decay")
         group = found.setdefault(
-            (task, decays),
+            label,
             {
                 "params": [],
                 "names": [],
                 "name": label,
                 "task": task,
                 "algorithm": own.name,
-                "base_lr": own.lr,
-                "lr": own.lr,
+                "base_lr": own.lr * factor,
+                "lr": own.lr * factor,
                 "schedule": own.schedule,
                 "warmup": own.warmup,
+                "l2_sp": l2_sp,
                 **_options(own, own.weight_decay if decays else 0.0),
             },
         )
@@ -74,15 +102,47 @@ def groups(
 
 
 def _options(own: Settings, weight_decay: float) -> dict[str, Any]:
+    options: dict[str, Any] = {"weight_decay": weight_decay}
     if own.name == "sgd":
-        return {"momentum": own.momentum, "weight_decay": weight_decay}
-    return {"betas": tuple(own.betas), "eps": own.eps, "weight_decay": weight_decay}
+        options["momentum"] = own.momentum
+    if own.name in ("adamw", "adam", "lion"):
+        options["betas"] = tuple(own.betas)
+    if own.name in ("adamw", "adam"):
+        options["eps"] = own.eps
+    return options
+
+
+class Lion(torch.optim.Optimizer):
+    """Steps by the sign of an interpolated momentum (Chen et al. 2023, algorithm 2)."""
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Step every parameter that has a gradient."""
+        for group in self.param_groups:
+            (now, later), rate = group["betas"], group["lr"]
+            for p in (p for p in group["params"] if p.grad is not None):
+                state = self.state[p]
+                momentum = state.setdefault("exp_avg", torch.zeros_like(p))
+                p.mul_(1 - rate * group["weight_decay"])
+                p.add_(momentum.lerp(p.grad, 1 - now).sign_(), alpha=-rate)
+                momentum.lerp_(p.grad, 1 - later)
 
 
 ALGORITHMS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": torch.optim.AdamW,
-    "adam": torch.optim.Adam,
-    "sgd": torch.optim.SGD,
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "adam": partial(torch.optim.Adam, fused=True),
+    "sgd": partial(torch.optim.SGD, fused=True),
+    "lion": Lion,
+    "adafactor": torch.optim.Adafactor,
 }
 
 
@@ -91,13 +151,23 @@ class CompositeOptimizer(torch.optim.Optimizer):
 
     ``present`` names the tasks with examples in the global batch. A group of any other task is
     skipped whole: no decay, no momentum, no step count, so its head keeps its bits.
+
+    L2-SP (Li et al. 2018, equation 1) draws weights w to their first values w0: the gradient,
+    already clipped, grows by ``l2_sp`` (w - w0). ``anchors`` holds w0 by parameter, which under
+    ZeRO is this rank's partition.
+
+    ``averages``, if filled, follow the weights they are keyed by: each step brings them nearer by
+    1 - ``ema`` (Polyak and Juditsky 1992, with exponential weights).
     """
 
-    def __init__(self, groups: list[dict[str, Any]]) -> None:
+    def __init__(self, groups: list[dict[str, Any]], ema: float = 0.0) -> None:
         self.present: Collection[str] | None = None
+        self.anchors: dict[Tensor, Tensor] = {}
+        self.averages: dict[Tensor, Tensor] = {}
+        self._ema = ema
         self._makers = {group["name"]: ALGORITHMS[group["algorithm"]] for group in groups}
         for group in groups:
-            inner = self._makers[group["name"]]([torch.zeros(1, requires_grad=True)], fused=True)
+            inner = self._makers[group["name"]]([torch.zeros(1, requires_grad=True)])
             for option, value in inner.param_groups[0].items():
                 group.setdefault(option, value)
         super().__init__(groups, {})
@@ -122,7 +192,13 @@ class CompositeOptimizer(torch.optim.Optimizer):
             parameters = [p for p in group["params"] if p.grad is not None]
             if not parameters:
                 continue
-            inner = self._makers[group["name"]](parameters, lr=group["lr"], fused=True)
+            if group["l2_sp"]:
+                for p in parameters:
+                    p.grad.add_(p - self.anchors[p], alpha=group["l2_sp"])
+            inner = self._makers[group["name"]](parameters, lr=group["lr"])
             inner.param_groups = [group]
             inner.state = self.state
             inner.step()
+            for p in parameters:
+                if p in self.averages:
+                    self.averages[p].lerp_(p, 1 - self._ema)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator import checkpoint, identity, journal, loop, weights
+from orchestrator import checkpoint, identity, journal, training, weights
 from orchestrator.access import held, secure_ray
 from orchestrator.coherence import unscored
 from orchestrator.experiment import Experiment, ExperimentError, load
@@ -43,7 +43,7 @@ def ready(
     families = {task: prepared.family(task) for task in experiment.tasks}
     if problems := unscored(experiment, families):
         raise ExperimentError(problems, origin)
-    loop.planned(experiment, {task: prepared.open(task, "train") for task in experiment.tasks})
+    training.planned(experiment, {task: prepared.open(task, "train") for task in experiment.tasks})
     return prepared, identity.ingredients(experiment, contents(experiment, prepared))
 
 
@@ -224,7 +224,7 @@ def results(folder: Path, records: list[Record]) -> dict[str, Any]:
         task: {"validation": best["scores"].get(task, {}), "test": test.value["scores"].get(task)}
         for task in sorted(experiment.tasks)
     }
-    plan = loop.planned(
+    plan = training.planned(
         experiment, {task: prepared.open(task, "train") for task in experiment.tasks}
     )
     steps = checkpoint.manifest(checkpoint.newest(folder) or checkpoint.best(folder))["step"]

@@ -56,14 +56,15 @@ class Encoder(Section):
 class Optimizer(Section):
     """One group of parameters' optimizer and schedule."""
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    name: Literal["adamw", "adam", "sgd", "lion", "adafactor"] = "adamw"
+    """adafactor needs ``deepspeed.zero_stage: 0``, since it looks at whole matrices."""
     lr: float = Field(5e-5, gt=0)
     weight_decay: float = Field(0.01, ge=0)
-    """Decoupled for adamw, added to the gradient for adam and sgd."""
+    """Added to the gradient for adam and sgd, decoupled for the others."""
     momentum: Share = 0.9
     """For sgd."""
     betas: Annotated[tuple[Share, Share], Field(strict=False)] = (0.9, 0.999)
-    """For adam and adamw."""
+    """For adam, adamw and lion (whose paper takes 0.9 and 0.99)."""
     eps: float = Field(1e-8, gt=0)
     """For adam and adamw."""
     warmup: Share = 0.1
@@ -85,6 +86,15 @@ class Regularization(HeadRegularization):
     dropout: Share = 0.1
     """Of the encoder's hidden layers."""
     attention_dropout: Share = 0.1
+    l2_sp: float = Field(0.0, ge=0)
+    """How strongly the encoder is drawn to its first weights (Li et al. 2018)."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Factor on the learning rate from each layer of the encoder to the one below it."""
+    reinit_layers: int = Field(0, ge=0)
+    """Top layers of the encoder that are drawn anew at the start (Zhang et al. 2021)."""
+    ema: Share = 0.0
+    """Above 0: an average of the weights, of which each step keeps this share, is what is scored,
+    saved and exported."""
     clip: float = Field(1.0, ge=0)
     """Largest norm of the whole gradient; 0 does not clip."""
 

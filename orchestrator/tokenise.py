@@ -77,11 +77,14 @@ class Work:
     def encode(self, rows: list[Row]) -> tuple[pa.RecordBatch, int]:
         """Tokenise some rows: their record batch, and how many were truncated."""
         texts = [self.family.texts(row) for row in rows]
-        flat = iter(self.reader([t for own in texts for t in own], self.family.data.max_length))
-        schema, truncated = self.schema(), 0
+        flat = self.reader([t for own in texts for t in own], self.family.data.max_length)
+        # What begins a text; the windows after the first go on with theirs.
+        first = [place for place, one in enumerate(flat) if not one.before] + [len(flat)]
+        schema, truncated, done = self.schema(), 0, 0
         columns: dict[str, list[Any]] = {name: [] for name in schema.names}
         for row, own in zip(rows, texts, strict=True):
-            encoded = [next(flat) for _ in own]
+            encoded = flat[first[done] : first[done + len(own)]]
+            done += len(own)
             truncated += any(one.truncated for one in encoded)
             lengths = [len(one.input_ids) for one in encoded]
             starts = [sum(lengths[:place]) for place in range(len(lengths))]

@@ -28,6 +28,7 @@ def first(
         dropout=experiment.regularization.dropout,
         attention_dropout=experiment.regularization.attention_dropout,
         seed=keyed.torch_seed(seed, "encoder"),
+        redrawn=experiment.regularization.reinit_layers,
     )
     return _assembled(encoder, experiment, families, seed)
 

@@ -95,7 +95,8 @@ def _refusal(name: str, source: str, faults: list[tuple[int, Fault]], allowed: i
     if len(faults) > 1:
         others = ", ".join(str(other) for other, _ in faults[1 : _NAMED + 1])
         rest = ", ..." if len(faults) > _NAMED + 1 else ""
-        more = f" So are {len(faults) - 1} other rows bad ({others}{rest})."
+        rows = "1 other row is" if len(faults) == 2 else f"{len(faults) - 1} other rows are"
+        more = f" {rows} bad too ({others}{rest})."
     limit = f" (now {allowed})" if allowed else ""
     return (
         f"tasks.{name}: {source}, row {number}{column}: found {_shown(fault.found)};"

@@ -1,4 +1,4 @@
-"""Classify: one label out of a set for a text, or for a pair of texts."""
+"""Classify: one label, or the chances of all labels, for a text or for a pair of texts."""
 
 from __future__ import annotations
 
@@ -6,56 +6,41 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from pydantic import BaseModel, model_validator
 from sklearn import metrics
-from torch import Tensor, nn
+from torch import Tensor
 
-from tasks import labels, words
-from tasks.family import (
-    IGNORED,
-    CrossEntropy,
-    Data,
-    Encoded,
-    Family,
-    Fault,
-    Head,
-    Row,
-    Rows,
-    Text,
-)
+from tasks import chances, labels
+from tasks.family import IGNORED, CrossEntropy, Encoded, Fault, Head, Row, Rows
+from tasks.texts import TextData, TextFamily, TextHead
 
 
-class ClassifyData(Data):
-    """Where the text, its second part and its label stand."""
+class ClassifyData(TextData):
+    """Where the text, its second part and its label stand, or the chances of all labels."""
 
-    text: str = "text"
-    pair: str | None = None
-    """The column of a second text, read together with the first."""
     label: str = "label"
     """A text, a whole number, or true and false."""
+    distribution: str | None = None
+    """A list of chances instead, one for each of ``classes``: soft labels."""
+    classes: list[str] | None = None
+    """What the chances are of, in their order."""
+
+    @model_validator(mode="after")
+    def _both(self) -> ClassifyData:
+        if (self.distribution is None) != (self.classes is None):
+            raise ValueError("distribution and classes go together: give both, or neither")
+        return self
 
 
-class ClassifyHead(Head):
-    """A dense layer with tanh, then the labels: the shape of BERT's and of RoBERTa's classifier."""
+class Classify(TextFamily[ClassifyData]):
+    """One label a row. Predictions: ``{"label": ..., "probabilities": {label: p}}``.
 
-    def __init__(self, width: int, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.dense = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(width, classes)
-
-    def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """Give logits ``[rows, classes]``."""
-        state: Tensor = self.dense(hidden[rows.summary]).tanh()
-        logits: Tensor = self.out(self.dropout(state))
-        return logits
-
-
-class Classify(Family[ClassifyData]):
-    """One label a row. Predictions: ``{"label": ..., "probabilities": {label: p}}``."""
+    With ``distribution`` the truth is as soft as a prediction, and its likeliest label the mode.
+    """
 
     Data = ClassifyData
-    losses = {"cross_entropy": CrossEntropy}  # noqa: RUF012 (a constant of the class)
-    columns = {"label": torch.int64}  # noqa: RUF012 (a constant of the class)
+    losses = {"cross_entropy": CrossEntropy, **chances.LOSSES}  # noqa: RUF012 (a constant)
+    columns = {"label": torch.int64, "chances": torch.float32}  # noqa: RUF012 (a constant)
     main = "accuracy"
 
     def __init__(
@@ -68,10 +53,19 @@ class Classify(Family[ClassifyData]):
         super().__init__(data, fitted, loss, label_smoothing)
         self.labels: list[str] = list(fitted["labels"])
         self.places = {label: index for index, label in enumerate(self.labels)}
+        if data.distribution:
+            self.main = "js_similarity"
+
+    @classmethod
+    def fitting(cls, data: ClassifyData) -> Mapping[str, type[BaseModel]]:
+        """Soft labels have losses of their own."""
+        return chances.LOSSES if data.distribution else {"cross_entropy": CrossEntropy}
 
     @classmethod
     def fit(cls, data: ClassifyData, rows: Iterable[Row]) -> dict[str, Any]:
         """Collect the label set of the training rows, unless it was given."""
+        if data.classes is not None:
+            return {"labels": labels.fitted(data.classes, (), "classes")}
         if data.labels is None:
             found = {name for row in rows if (name := labels.name(row.get(data.label))) is not None}
             return {"labels": labels.fitted(None, found, data.label)}
@@ -80,13 +74,14 @@ class Classify(Family[ClassifyData]):
     @classmethod
     def column_names(cls, data: ClassifyData) -> list[str]:
         """Name the columns in use."""
-        return [data.text, *([data.pair] if data.pair else []), data.label]
+        return [*cls.text_columns(data), data.distribution or data.label]
 
     def fault(self, row: Row, training: bool) -> Fault | None:
         """Say what is wrong with a row."""
-        for column in filter(None, (self.data.text, self.data.pair)):
-            if fault := words.text_fault(column, row.get(column)):
-                return fault
+        if fault := self.text_fault(row):
+            return fault
+        if column := self.data.distribution:
+            return chances.fault(column, row.get(column), len(self.labels))
         value = row.get(self.data.label)
         label = labels.name(value)
         if label is None:
@@ -95,44 +90,59 @@ class Classify(Family[ClassifyData]):
             return labels.unknown(self.data.label, label, self.labels)
         return None
 
-    def texts(self, row: Row) -> list[Text]:
-        """Give the text, or the pair."""
-        text = str(row[self.data.text])
-        return [(text, str(row[self.data.pair])) if self.data.pair else text]
-
     def encode(self, row: Row, encoded: Sequence[Encoded]) -> dict[str, list[int] | list[float]]:
-        """Number the label."""
-        return {"label": [labels.index(row.get(self.data.label), self.places)]}
+        """Number the label, or take the chances; a row from ``ask`` has neither."""
+        if column := self.data.distribution:
+            return {"label": [], "chances": chances.read(row.get(column)) or []}
+        return {"label": [labels.index(row.get(self.data.label), self.places)], "chances": []}
 
     def terms(self, row: Row, columns: Mapping[str, Sequence[Any]]) -> int:
         """Count the label; one outside the set costs nothing."""
+        if self.data.distribution:
+            return int(bool(columns["chances"]))
         return int(columns["label"][0] != IGNORED)
 
     def gold(self, row: Row) -> dict[str, Any]:
         """Give the true label, also one outside the set."""
+        if column := self.data.distribution:
+            return self._prediction(chances.read(row[column]) or [])
         return {"label": labels.name(row[self.data.label])}
 
-    def head(self, width: int, dropout: float) -> ClassifyHead:
+    def head(self, width: int, dropout: float) -> TextHead:
         """Build the classifier."""
-        return ClassifyHead(width, len(self.labels), dropout)
+        return TextHead(width, len(self.labels), dropout)
 
     def loss(self, output: Tensor, rows: Rows) -> Tensor:
-        """Sum the cross entropy in units of log(labels)."""
+        """Sum the cross entropy or, on soft labels, its kin, in units of log(labels)."""
+        if self.data.distribution:
+            known = output[rows.counts["chances"] > 0]
+            true = rows.columns["chances"].view(-1, len(self.labels))
+            return chances.loss(self.loss_options, known, true, self.label_smoothing)
         return labels.cross_entropy(output, rows.columns["label"], self.label_smoothing)
 
     def decode(self, output: Tensor, rows: Rows) -> list[dict[str, Any]]:
         """Choose the likeliest label."""
-        found = []
-        for chances in output.float().softmax(1).tolist():
-            probabilities = dict(zip(self.labels, chances, strict=True))
-            label = max(probabilities, key=probabilities.__getitem__)
-            found.append({"label": label, "probabilities": probabilities})
-        return found
+        return [self._prediction(own) for own in output.float().softmax(1).tolist()]
+
+    def _prediction(self, given: Sequence[float]) -> dict[str, Any]:
+        probabilities = dict(zip(self.labels, given, strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
+        return {"label": label, "probabilities": probabilities}
 
     def score(
         self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
     ) -> dict[str, float]:
-        """Give accuracy, macro F1 over the labels seen, and Matthews' correlation."""
+        """Give accuracy, macro F1 over the labels seen, and Matthews' correlation.
+
+        On soft labels: accuracy against the mode, and how far the chances are from the true ones.
+        """
+        if self.data.distribution:
+            pairs = [
+                (list(p["probabilities"].values()), list(g["probabilities"].values()))
+                for p, g in zip(predictions, golds, strict=True)
+            ]
+            hits = [p["label"] == g["label"] for p, g in zip(predictions, golds, strict=True)]
+            return {"accuracy": sum(hits) / max(1, len(hits)), **chances.scores(pairs)}
         if not golds:
             return {"accuracy": 0.0, "macro_f1": 0.0, "mcc": 0.0}
         true, predicted = [g["label"] for g in golds], [p["label"] for p in predictions]
@@ -153,19 +163,6 @@ class Classify(Family[ClassifyData]):
         for label, prediction in zip(true, predictions, strict=True):
             counts[place[label]][place[prediction["label"]]] += 1
         return {"labels": shown, "counts": counts}
-
-    def ask(self, record: Row) -> Row | None:
-        """Read ``text``, and ``pair`` where the task has one."""
-        fields = {self.data.text: "text"} | ({self.data.pair: "pair"} if self.data.pair else {})
-        row = {column: record.get(field) for column, field in fields.items()}
-        blank = any(words.text_fault(column, value) for column, value in row.items())
-        return None if blank else row
-
-    def answer(
-        self, row: Row, prediction: dict[str, Any], again: Sequence[tuple[Row, Any]]
-    ) -> dict[str, Any]:
-        """Give the prediction as it is."""
-        return prediction
 
     def export(self, head: Head) -> dict[str, Any]:
         """Describe the two layers."""

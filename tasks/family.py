@@ -37,6 +37,21 @@ Text = str | tuple[str, str] | list[str]
 """What an encoder reads as one sequence: a text, a pair of texts, or words."""
 
 
+class Windows(tuple[str, str]):
+    """A pair whose second text is never cut: it is read in as many sequences as it takes.
+
+    Each is the first text with a window of the second; see ``Reader.__call__``.
+    """
+
+    overlap: int
+    """Tokens that neighbouring windows share; never more than half a window."""
+
+    def __new__(cls, first: str, second: str, overlap: int) -> Windows:
+        made = super().__new__(cls, (first, second))
+        made.overlap = overlap
+        return made
+
+
 class Encoded(Protocol):
     """One tokenised sequence, special tokens included."""
 
@@ -48,6 +63,8 @@ class Encoded(Protocol):
     offsets: list[tuple[int, int]]
     """For texts: the characters of each token in its text; ``(0, 0)`` for special tokens."""
     truncated: bool
+    before: int
+    """For ``Windows``: tokens of the second text that come before this window, 0 in the first."""
 
 
 class Data(BaseModel):
@@ -113,6 +130,10 @@ class Rows:
 
     sequences: Tensor
     """``[rows]``: number of sequences of each row."""
+    starts: Tensor
+    """``[sequences]``: the first token of each."""
+    lengths: Tensor
+    """``[sequences]``: tokens of each."""
     summary: Tensor
     """``[sequences]``: the token that stands for the whole sequence (first, or last for GPT-2)."""
     words: Tensor
@@ -142,7 +163,7 @@ class Family(ABC, Generic[Keys]):
     Data: ClassVar[type[BaseModel]]
     """The keys of ``data`` that this family reads."""
     losses: ClassVar[Mapping[str, type[BaseModel]]]
-    """The losses that fit, each with its options; the first is the default."""
+    """All its losses, each with its options (see ``fitting``)."""
     columns: ClassVar[Mapping[str, torch.dtype]]
     """The columns that ``encode`` makes for the head and the loss."""
     main: str
@@ -158,8 +179,16 @@ class Family(ABC, Generic[Keys]):
         """``fitted`` is what ``fit`` found; ``loss`` is ``{"name": ..., option: value}``."""
         self.data = data
         self.fitted = fitted
-        self.loss_options = dict(loss or {"name": next(iter(self.losses))})
+        if loss is None:
+            name, options = next(iter(self.fitting(data).items()))
+            loss = {"name": name, **options().model_dump(mode="json")}
+        self.loss_options = dict(loss)
         self.label_smoothing = label_smoothing
+
+    @classmethod
+    def fitting(cls, data: Keys) -> Mapping[str, type[BaseModel]]:
+        """Give the losses that fit these keys; the first is the default."""
+        return cls.losses
 
     # Rows: plain data in, plain data out.
 
@@ -191,7 +220,7 @@ class Family(ABC, Generic[Keys]):
 
     @abstractmethod
     def texts(self, row: Row) -> list[Text]:
-        """Give what the encoder is to read for this row: one entry per sequence."""
+        """Give what the encoder is to read: one entry per sequence, or per run of windows."""
 
     @abstractmethod
     def encode(self, row: Row, encoded: Sequence[Encoded]) -> dict[str, list[int] | list[float]]:
@@ -224,7 +253,7 @@ class Family(ABC, Generic[Keys]):
 
     @abstractmethod
     def decode(self, output: Output, rows: Rows) -> list[Prediction]:
-        """Turn the head's output into one prediction a row, as JSON data."""
+        """Turn the output of a head in eval mode into one prediction a row, as JSON data."""
 
     @abstractmethod
     def score(

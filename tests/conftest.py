@@ -94,3 +94,24 @@ def make_experiment() -> Callable[..., dict[str, Any]]:
         return override(tree, changes)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_prepared(
+    make_experiment: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """The data of the tiny experiment, prepared once: no test changes it."""
+    from orchestrator.experiment import parse
+    from orchestrator.prepare import prepare
+
+    return prepare(parse(make_experiment()), [], tmp_path_factory.mktemp("cache"), processes=1)
+
+
+@pytest.fixture
+def work(
+    tiny_experiment: Callable[..., dict[str, Any]], tmp_path: Path, tiny_prepared: Any
+) -> Callable[..., Any]:
+    """Make the work of runs of the tiny experiment (see ``looped.making``)."""
+    from looped import making
+
+    return making(tiny_experiment, tmp_path, tiny_prepared)

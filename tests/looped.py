@@ -2,10 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from orchestrator import checkpoint, loop, weights
-from orchestrator.loop import News, Work
+from orchestrator.engine import PlainEngine
+from orchestrator.evaluate import Ranks
+from orchestrator.experiment import parse
+from orchestrator.loop import News
+from orchestrator.prepare import Prepared
+from orchestrator.training import Work
+
+MakeWork = Callable[..., Work]
+
+
+def making(build: Callable[..., dict[str, Any]], folder: Path, prepared: Prepared) -> MakeWork:
+    """Make the work of runs: a name of its folder, whom to ask about stopping, changes."""
+
+    def make(name: str = "run", stop: Callable[[], bool] = bool, **changes: Any) -> Work:
+        settings = {
+            "train.steps": 6,
+            "train.evaluate_rows": 20,
+            "train.precision": "fp32",
+            "batch": {"tokens": 128, "micro_tokens": 80},
+            **changes,
+        }
+        experiment = parse(build(**settings))
+        return Work(
+            run=folder / name,
+            experiment=experiment,
+            prepared=prepared,
+            fingerprint="f" * 64,
+            world=Ranks(),
+            device=torch.device("cpu"),
+            make_engine=lambda model, groups: PlainEngine(
+                model,
+                groups,
+                experiment.regularization.clip,
+                ema=experiment.regularization.ema,
+            ),
+            stop=stop,
+        )
+
+    return make
 
 
 def trained(work: Work) -> list[News]:

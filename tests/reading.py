@@ -39,7 +39,7 @@ def example(
     family: Family[Any], row: Row, reads: Reader, limit: int | None = None
 ) -> dict[str, Any]:
     """Tokenise one row."""
-    encoded = reads(family.texts(row), limit)
+    encoded = reads(family.texts(row), limit or family.data.max_length)
     base, words = 0, []
     for sequence in encoded:
         words += [base + word for word in sequence.words]

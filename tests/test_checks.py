@@ -71,7 +71,7 @@ def test_bad_rows_of_all_splits_are_told_at_once_and_the_others_numbered(tmp_pat
     with pytest.raises(rows.RowError) as caught:
         load(tmp_path, max_bad_rows=0)
     assert len(caught.value.problems) == 2
-    assert "2 other rows bad (5, 6)" in str(caught.value)
+    assert "2 other rows are bad too (5, 6)" in str(caught.value)
     assert "max_bad_rows=3" in str(caught.value)
 
 

@@ -14,21 +14,29 @@ from workers import Workers
 
 from orchestrator.engine import DeepSpeedEngine, Engine, PlainEngine, join
 from orchestrator.model import MultiTaskModel
+from orchestrator.optimizer import Layers
 
 OPTIMIZERS = {
     "encoder": {"name": "adamw", "lr": 0.01, "weight_decay": 0.1},
     "rare": {"name": "sgd", "momentum": 0.9, "lr": 0.1},
     "tags": {"name": "adam", "lr": 0.02},
-    "texts": {"name": "adamw", "lr": 0.03},
+    "texts": {"name": "lion", "lr": 0.003, "betas": (0.9, 0.99), "weight_decay": 0.1},
 }
 
 
 def build(run: ToyRun, stage: int | None, model: MultiTaskModel) -> Engine:
-    """Make an engine: a ZeRO stage, or None for the twin."""
+    """Make an engine with L2-SP and averages: a ZeRO stage, or None for the twin."""
+    made = run.groups(model, Layers(lambda name: 1, 1, l2_sp=0.5))
+    engine: Engine
     if stage is None:
-        return PlainEngine(model, run.groups(model), 1.0, dist.get_world_size())
-    join(torch.device("cpu"))
-    return DeepSpeedEngine(model, run.groups(model), 1.0, stage)
+        engine = PlainEngine(model, made, 1.0, dist.get_world_size(), ema=0.5)
+    else:
+        join(torch.device("cpu"))
+        engine = DeepSpeedEngine(model, made, 1.0, stage, ema=0.5)
+    first = {name: p.detach() for name, _, p in run.model().named()}
+    engine.anchor({name: value for name, value in first.items() if name.startswith("encoder.")})
+    engine.average(first)
+    return engine
 
 
 def whole(engine: Engine) -> dict[str, torch.Tensor]:
@@ -51,7 +59,9 @@ def trajectory(stage: int | None, steps: int, micro: int = 25) -> dict[str, Any]
         for task in set(SIZES) - here:
             own = [n for n in before if n.startswith(f"{task}.")]
             absent.append(all(torch.equal(before[n], after[n]) for n in own))
-    found = {"sums": torch.stack(sums), "weights": whole(engine), "absent": absent}
+    averages = {f"{name} averaged": value.clone() for name, value in engine.averaged()}
+    weights = whole(engine) | averages
+    found = {"sums": torch.stack(sums), "weights": weights, "absent": absent}
     if isinstance(engine, DeepSpeedEngine):
         engine.close()
     return found

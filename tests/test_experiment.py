@@ -142,8 +142,8 @@ name: again
         ({"optimizer.lr": float("nan")}, "optimizer.lr is nan; expected a finite number"),
         ({"optimizer.betas": [0.9]}, "optimizer.betas.1 is missing; it has no default"),
         (
-            {"optimizer.name": "sgdd"},
-            "optimizer.name is 'sgdd'; expected 'adamw', 'adam' or 'sgd'; did you mean sgd?",
+            {"train.precision": "bf61"},
+            "train.precision is 'bf61'; expected 'auto', 'fp32' or 'bf16'; did you mean bf16?",
         ),
         (
             {"train.evaluate_rows": "some"},

@@ -2,62 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from orchestrator import checkpoint, loop
+from orchestrator import checkpoint, loop, training
 from orchestrator.engine import PlainEngine
-from orchestrator.evaluate import Evaluation, Ranks
-from orchestrator.experiment import parse
-from orchestrator.loop import News, Training, Work
-from orchestrator.prepare import Prepared, prepare
-from tests.looped import Stopping, events, last, trained, values
-
-Build = Callable[..., dict[str, Any]]
-MakeWork = Callable[..., Work]
-
-
-@pytest.fixture(scope="module")
-def prepared(make_experiment: Build, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """The data of the tiny experiment, prepared once: no test here changes it."""
-    cache = tmp_path_factory.mktemp("cache")
-    return prepare(parse(make_experiment()), [], cache, processes=1)
-
-
-@pytest.fixture
-def work(tiny_experiment: Build, tmp_path: Path, prepared: Prepared) -> MakeWork:
-    """Make the work of a run: a name of its folder, whom to ask about stopping, changes."""
-
-    def make(name: str = "run", stop: Callable[[], bool] = bool, **changes: Any) -> Work:
-        settings = {
-            "train.steps": 6,
-            "train.evaluate_rows": 20,
-            "train.precision": "fp32",
-            "batch": {"tokens": 128, "micro_tokens": 80},
-            **changes,
-        }
-        experiment = parse(tiny_experiment(**settings))
-        return Work(
-            run=tmp_path / name,
-            experiment=experiment,
-            prepared=prepared,
-            fingerprint="f" * 64,
-            world=Ranks(),
-            device=torch.device("cpu"),
-            make_engine=lambda model, groups: PlainEngine(
-                model, groups, experiment.regularization.clip
-            ),
-            stop=stop,
-        )
-
-    return make
+from orchestrator.evaluate import Evaluation
+from orchestrator.loop import News
+from orchestrator.training import Work
+from tests.looped import MakeWork, Stopping, events, last, trained, values
 
 
 def scored(monkeypatch: pytest.MonkeyPatch, scores: Mapping[int, float]) -> None:
@@ -69,7 +28,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, scores: Mapping[int, float]) -> None
         return Evaluation({task: {"accuracy": scores[step]} for task in ("sentiment", "topic")})
 
     seen: list[int] = []
-    monkeypatch.setattr(loop, "evaluate", evaluate)
+    monkeypatch.setattr(training, "evaluate", evaluate)
 
 
 def test_a_run_tells_losses_rates_and_scores_and_leaves_its_checkpoints(work: MakeWork) -> None:
@@ -98,11 +57,21 @@ def test_a_run_tells_losses_rates_and_scores_and_leaves_its_checkpoints(work: Ma
     assert checkpoint.best(own.run).exists()
 
 
-@pytest.mark.parametrize("stops", [(3, 2), (2, 1)], ids=["between looks", "at a look"])
+STRENGTHS = {
+    "regularization": {"l2_sp": 0.1, "ema": 0.8, "layer_decay": 0.8, "reinit_layers": 1},
+    "optimizer.name": "lion",
+}
+
+
+@pytest.mark.parametrize(
+    ("stops", "more"),
+    [((3, 2), {}), ((2, 1), {}), ((3, 1), STRENGTHS)],
+    ids=["between looks", "at a look", "drawn back and averaged"],
+)
 def test_a_run_stopped_twice_ends_with_the_bits_of_an_untouched_one(
-    work: MakeWork, stops: tuple[int, int]
+    work: MakeWork, stops: tuple[int, int], more: dict[str, Any]
 ) -> None:
-    changes = {"regularization.dropout": 0.1, "train.patience": 2}
+    changes = {"regularization.dropout": 0.1, "train.patience": 2, **more}
     untouched = work("untouched", **changes)
     expected = trained(untouched)
     parts: list[News] = []
@@ -235,36 +204,6 @@ def test_a_mixture_that_ends_before_the_steps_is_refused(work: MakeWork) -> None
     message = r"mixture\.max_epochs is 1\.0, .* but train\.steps is 600\. Set train\.steps=\d+ or"
     with pytest.raises(ValueError, match=message):
         trained(work(**{"mixture.max_epochs": 1.0, "train.steps": 600}))
-
-
-class Rows(list[int]):
-    lengths = np.array([10], np.int32)
-
-
-@pytest.mark.parametrize(
-    ("mixture", "expected"),
-    [
-        ({"uniform": True}, 0.5),
-        ({"shares": {"sentiment": 0.9, "topic": 0.1}}, 0.9),
-        ({"temperature": 1.0}, 2 / 3),
-        ({"temperature": 2.0}, 2**0.5 / (1 + 2**0.5)),
-    ],
-)
-def test_the_mixture_decides_the_shares(
-    work: MakeWork, mixture: dict[str, Any], expected: float
-) -> None:
-    rows: Any = {"sentiment": Rows(range(200)), "topic": Rows(range(100))}
-    plan = loop.planned(work(mixture=mixture).experiment, rows)
-    assert plan.shares["sentiment"] == pytest.approx(expected)
-
-
-def test_weights_of_tasks_scale_their_part_of_the_objective(work: MakeWork) -> None:
-    factors = []
-    for name, weight in (("a", 1.0), ("b", 3.0)):
-        _, part = Training(work(name, **{"tasks.topic.weight": weight}))._batches(0)
-        factors.append(part.coefficients)
-    assert factors[1]["topic"] == pytest.approx(3 * factors[0]["topic"])
-    assert factors[1]["sentiment"] == factors[0]["sentiment"]
 
 
 def test_test_scores_are_those_of_the_best_checkpoint(

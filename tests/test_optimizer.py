@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from orchestrator.optimizer import CompositeOptimizer, groups, schedule
+from orchestrator.optimizer import CompositeOptimizer, Layers, groups, schedule
 from orchestrator.settings import Optimizer
 
 SETTINGS = {
@@ -17,6 +17,8 @@ SETTINGS = {
     "adam": {"name": "adam", "lr": 0.02, "weight_decay": 0.2},
     "sgd": {"name": "sgd", "lr": 0.1, "weight_decay": 0.1, "momentum": 0.7},
     "bare": {"name": "sgd", "lr": 0.1, "weight_decay": 0.0, "momentum": 0.0},
+    "lion": {"name": "lion", "lr": 0.01, "weight_decay": 0.2, "betas": (0.9, 0.99)},
+    "adafactor": {"name": "adafactor", "lr": 0.01, "weight_decay": 0.1},
 }
 PLAIN: dict[str, Any] = {
     "adamw": lambda p, decay: torch.optim.AdamW(
@@ -25,6 +27,7 @@ PLAIN: dict[str, Any] = {
     "adam": lambda p, decay: torch.optim.Adam(p, lr=0.02, weight_decay=decay),
     "sgd": lambda p, decay: torch.optim.SGD(p, lr=0.1, weight_decay=decay, momentum=0.7),
     "bare": lambda p, decay: torch.optim.SGD(p, lr=0.1, weight_decay=decay),
+    "adafactor": lambda p, decay: torch.optim.Adafactor(p, lr=0.01, weight_decay=decay),
 }
 
 
@@ -64,14 +67,14 @@ def composite(own: Parameters, **tasks: str) -> CompositeOptimizer:
 
 
 def test_each_group_is_stepped_by_the_plain_algorithm_of_its_name() -> None:
-    tasks = {"encoder": "adamw", "a": "adam", "b": "sgd", "c": "bare"}
-    own, plain = Parameters("a", "b", "c"), Parameters("a", "b", "c")
+    tasks = {"encoder": "adamw", "a": "adam", "b": "sgd", "c": "bare", "d": "adafactor"}
+    own, plain = Parameters(*"abcd"), Parameters(*"abcd")
     optimizer = composite(own, **tasks)
     others = []
     for task, name in tasks.items():
         weight, bias = plain.of(None if task == "encoder" else task)
         others += [PLAIN[name]([weight], SETTINGS[name]["weight_decay"]), PLAIN[name]([bias], 0.0)]
-    optimizer.present = {"a", "b", "c"}
+    optimizer.present = set("abcd")
     for step in range(4):
         own.gradients(step)
         optimizer.step()
@@ -102,6 +105,54 @@ def test_an_absent_group_keeps_its_bits_and_its_step_count(name: str) -> None:
         assert torch.equal(one, other)
         states = [o.state[p] for o, p in zip(optimizers, (one, other), strict=True)]
         torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
+
+
+def test_lion_is_its_formula() -> None:
+    """Chen et al. 2023, algorithm 2, written out."""
+    own = Parameters("a")
+    optimizer = composite(own, encoder="bare", a="lion")
+    optimizer.present = {"a"}
+    weight = own.of("a")[0]
+    expected, momentum = weight.detach().clone(), torch.zeros(3, 2)
+    for step in range(5):
+        own.gradients(step)
+        assert weight.grad is not None
+        direction = (0.9 * momentum + 0.1 * weight.grad).sign()
+        expected = expected - 0.01 * (direction + 0.2 * expected)
+        momentum = 0.99 * momentum + 0.01 * weight.grad
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), expected)
+
+
+def test_l2_sp_adds_the_way_back_to_the_first_weights_to_the_gradient() -> None:
+    """Li et al. 2018: the penalty alpha / 2 |w - w0|^2 has the gradient alpha (w - w0)."""
+    own = Parameters()
+    layers = Layers(lambda name: 1, 1, l2_sp=0.3)
+    optimizer = CompositeOptimizer(groups(own.named, settings(encoder="bare"), layers))
+    weight, bias = own.of(None)
+    optimizer.anchors = {p: torch.full_like(p, 2.0) for p in (weight, bias)}
+    before = weight.detach().clone()
+    own.gradients(0)
+    assert weight.grad is not None
+    expected = before - 0.1 * (weight.grad + 0.3 * (before - 2.0))
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), expected)
+
+
+def test_rates_fall_from_layer_to_layer_and_fresh_layers_are_not_drawn_back() -> None:
+    """Howard and Ruder 2018, section 3.2: the rate of layer l is that of l + 1 times a factor."""
+    named = [(f"encoder.{n}.weight", None, nn.Parameter(torch.ones(2, 2))) for n in (0, 1, 2, 3)]
+    own = {None: settings(encoder="bare")[None]}
+    layers = Layers(lambda name: int(name.split(".")[1]), 3, 0.5, redrawn=1, l2_sp=0.2)
+    found = groups(named, own, layers)
+    assert [(g["name"], g["base_lr"], g["l2_sp"]) for g in found] == [
+        ("encoder.0", pytest.approx(0.1 * 0.125), 0.2),
+        ("encoder.1", pytest.approx(0.1 * 0.25), 0.2),
+        ("encoder.2", pytest.approx(0.1 * 0.5), 0.2),
+        ("encoder.3", pytest.approx(0.1), 0.0),
+    ]
+    apart = groups(named, own, Layers(layers.depth, 3, 1.0, redrawn=1, l2_sp=0.2))
+    assert [(g["name"], len(g["params"])) for g in apart] == [("encoder", 3), ("encoder.fresh", 1)]
 
 
 def test_parameters_without_a_gradient_rest() -> None:

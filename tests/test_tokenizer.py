@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 import encoders
 from encoders import network, tiny
 from encoders.tokenizer import Reader
+from tasks.family import Windows
 
 TEXTS = [
     "The red cat sat on a mat.",
@@ -105,6 +106,42 @@ def test_truncation_is_told_and_keeps_the_special_tokens(reader: Reader) -> None
     assert rows[2].words == list(range(1, 9))
     assert reader([long])[0].truncated is False
     assert len(reader(["cat " * 9999], max_length=9999)[0].input_ids) == reader.limit
+
+
+def test_windows_follow_each_other_and_hold_all_of_the_second_text(reader: Reader) -> None:
+    pair = Windows("red cat", "the red cat sat on a mat, no dog", 2)
+    before, *rows, after = reader(["dog", pair, "cat"], max_length=10)
+    plain = reader([tuple(pair)])[0]
+    question, context = plain.input_ids[: plain.second], plain.input_ids[plain.second : -1]
+    assert [row.before for row in rows] == [0, 3, 6]
+    for row in rows:
+        shown = context[row.before : row.before + 5]
+        assert row.input_ids == [*question, *shown, plain.input_ids[-1]]
+        assert row.offsets[row.second] == plain.offsets[plain.second + row.before]
+        assert (row.second, row.truncated) == (4, False)
+    assert [before, after] == reader(["dog", "cat"], max_length=10)
+
+
+def test_windows_over_what_fits_are_the_pair(reader: Reader) -> None:
+    for first, second in (("red cat", "no dog"), ("red cat", ""), ("", "dog")):
+        assert reader([Windows(first, second, 2)]) == reader([(first, second)])
+    (cut,) = reader([Windows("cat " * 50, "", 2)], max_length=8)
+    assert (len(cut.input_ids), cut.second, cut.truncated) == (8, 8, True)
+
+
+@pytest.mark.parametrize("overlap", [0, 2, 9, 400])
+@pytest.mark.parametrize("length", [5, 8, 20])
+@pytest.mark.parametrize("sizes", [(1, 50), (50, 50), (50, 1), (7, 9)])
+def test_windows_never_lose_or_stall(
+    reader: Reader, sizes: tuple[int, int], length: int, overlap: int
+) -> None:
+    first, second = ("cat " * size for size in sizes)
+    rows = reader([Windows(first, second, overlap)], max_length=length)
+    assert all(len(row.input_ids) <= length for row in rows)
+    ends = [row.before + len(row.input_ids) - row.second - 1 for row in rows]
+    assert ends[-1] == sizes[1]
+    assert all(0 < rows[k + 1].before <= ends[k] < ends[k + 1] for k in range(len(rows) - 1))
+    assert {row.truncated for row in rows} == {rows[0].second - 2 < sizes[0]}
 
 
 def test_a_word_without_tokens_still_has_a_place(reader: Reader) -> None:
@@ -202,6 +239,24 @@ def test_byte_level_words_and_texts_are_treated_alike(
     assert plain("The red", "cat sat").input_ids == reader([("The red", "cat sat")])[0].input_ids
     (tmp_path / "config.json").write_bytes((byte_level[name] / "config.json").read_bytes())
     assert encoders.reader(str(tmp_path)).digest() == reader.digest()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "roberta"])
+def test_byte_level_windows_keep_their_characters(byte_level: dict[str, Path], name: str) -> None:
+    with network.quiet():
+        reader = encoders.reader(str(byte_level[name]))
+    context = "The red cat sat on a mat. A caf\u00e9 " * 3
+    rows = reader([Windows("red cat", context, 3)], max_length=20)
+    assert len(rows) > 1
+    (plain,) = reader([("red cat", context[:20])])
+    for row in rows:
+        assert row.input_ids[: row.second] == plain.input_ids[: plain.second]
+        assert row.input_ids[-1] == plain.input_ids[-1]
+        for token, (start, end) in list(zip(row.input_ids, row.offsets, strict=True))[
+            row.second : -1
+        ]:
+            if context[start:end].isascii():
+                assert context[start:end] == reader.tokenizer.decode([token]).strip()
 
 
 def test_gpt2_texts_end_with_the_token_that_stands_for_them(byte_level: dict[str, Path]) -> None:

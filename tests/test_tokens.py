@@ -21,6 +21,7 @@ from orchestrator.tokens import Split
 from tasks.classify import Classify
 from tasks.family import Family
 from tasks.roles import Roles
+from tasks.span import Span
 from tasks.splits import digest
 
 TEXTS = [
@@ -70,6 +71,21 @@ def test_an_example_is_what_the_reader_and_the_family_made(
             assert column.tolist() == list(expected[name]), name
             assert column.dtype in (np.int32, np.float32)
         assert split.gold(index) == own.family.gold(row)
+
+
+def test_every_row_gets_its_own_windows(tmp_path: Path, reader: Reader) -> None:
+    rows = [
+        {"question": "the dog", "context": context, "answer": "the", "start": context.index("the")}
+        for context in (" ".join(reading.SENTENCES[:count]) for count in (3, 1, 2))
+    ]
+    own = Work(reading.fitted(Span, rows, max_length=16, stride=2), reader, True)
+    split = make(own, rows, tmp_path)
+    assert [len(split.example(index)["sequences"]) for index in range(3)] == [3, 1, 2]
+    for index, row in enumerate(rows):
+        expected = reading.example(own.family, row, reader)
+        assert split.terms[index] == expected.pop("terms")
+        found = {name: column.tolist() for name, column in split.example(index).items()}
+        assert found == {name: list(column) for name, column in expected.items()}
 
 
 def test_batches_of_a_file_join_without_a_seam(

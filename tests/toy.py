@@ -15,7 +15,7 @@ from orchestrator import keyed
 from orchestrator.batch import OWN, Batch, collate
 from orchestrator.joint_step import coefficients, joint_step
 from orchestrator.model import MultiTaskModel
-from orchestrator.optimizer import groups
+from orchestrator.optimizer import Layers, groups
 from orchestrator.plan import Plan, split
 from orchestrator.settings import Optimizer
 from tasks.family import Data, Family, Fault, Head, Rows
@@ -188,8 +188,8 @@ class ToyRun:
         encoder = ToyEncoder(seed, dropout)
         return MultiTaskModel(encoder, self.families, dict.fromkeys(SIZES, dropout), seed)
 
-    def groups(self, model: MultiTaskModel) -> list[dict[str, Any]]:
-        return groups(model.named(), self.settings)
+    def groups(self, model: MultiTaskModel, layers: Layers | None = None) -> list[dict[str, Any]]:
+        return groups(model.named(), self.settings, layers)
 
     def batches(
         self, step: int, rank: int, ranks: int, micro: int = 25

@@ -1,0 +1,87 @@
+"""Regress: a number for a text, or for a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks import numbers
+from tasks.family import Encoded, Fault, Head, Row, Rows
+from tasks.texts import TextData, TextFamily, TextHead
+
+
+class RegressData(TextData):
+    """Where the text, its second part and its number stand."""
+
+    target: str = "target"
+
+
+class Regress(TextFamily[RegressData]):
+    """One number a row. Predictions: ``{"value": x}``, in the units of the data.
+
+    The head learns numbers standardised by mean and deviation of the training rows.
+    """
+
+    Data = RegressData
+    losses = numbers.LOSSES
+    columns = {"target": torch.float32}  # noqa: RUF012 (a constant of the class)
+    main = "pearson"
+
+    def __init__(
+        self,
+        data: RegressData,
+        fitted: Mapping[str, Any],
+        loss: Mapping[str, Any] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(data, fitted, loss, label_smoothing)
+        self.mean, self.sd = float(fitted["mean"]), float(fitted["sd"])
+
+    @classmethod
+    def fit(cls, data: RegressData, rows: Iterable[Row]) -> dict[str, Any]:
+        """Find mean and deviation of the training targets."""
+        return numbers.scale((row.get(data.target) for row in rows), data.target)
+
+    @classmethod
+    def column_names(cls, data: RegressData) -> list[str]:
+        """Name the columns in use."""
+        return [*cls.text_columns(data), data.target]
+
+    def fault(self, row: Row, training: bool) -> Fault | None:
+        """Say what is wrong with a row."""
+        return self.text_fault(row) or numbers.fault(self.data.target, row.get(self.data.target))
+
+    def encode(self, row: Row, encoded: Sequence[Encoded]) -> dict[str, list[int] | list[float]]:
+        """Standardise the number; a row from ``ask`` has none."""
+        value = numbers.read(row.get(self.data.target))
+        return {"target": [] if value is None else [(value - self.mean) / self.sd]}
+
+    def terms(self, row: Row, columns: Mapping[str, Sequence[Any]]) -> int:
+        """Count the number."""
+        return len(columns["target"])
+
+    def gold(self, row: Row) -> dict[str, Any]:
+        """Give the true number."""
+        return {"value": numbers.read(row[self.data.target])}
+
+    def head(self, width: int, dropout: float) -> Head:
+        """Build the head of a classifier with one output."""
+        return TextHead(width, 1, dropout)
+
+    def loss(self, output: Tensor, rows: Rows) -> Tensor:
+        """Sum the loss over the rows that have a number."""
+        known = rows.counts["target"] > 0
+        return numbers.loss(self.loss_options, output[known, 0], rows.columns["target"])
+
+    def decode(self, output: Tensor, rows: Rows) -> list[dict[str, Any]]:
+        """Give the numbers in the units of the data."""
+        return [{"value": value * self.sd + self.mean} for value in output[:, 0].float().tolist()]
+
+    def score(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> dict[str, float]:
+        """Give the correlations of Pearson and Spearman, and the mean errors."""
+        return numbers.scores([p["value"] for p in predictions], [g["value"] for g in golds])

@@ -1,0 +1,61 @@
+"""The state of a run between steps: shares and weights as set, averages in place of weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from orchestrator import checkpoint, training
+from orchestrator.training import Training
+from tests.looped import MakeWork, last, trained
+
+
+class Rows(list[int]):
+    lengths = np.array([10], np.int32)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "expected"),
+    [
+        ({"uniform": True}, 0.5),
+        ({"shares": {"sentiment": 0.9, "topic": 0.1}}, 0.9),
+        ({"temperature": 1.0}, 2 / 3),
+        ({"temperature": 2.0}, 2**0.5 / (1 + 2**0.5)),
+    ],
+)
+def test_the_mixture_decides_the_shares(
+    work: MakeWork, mixture: dict[str, Any], expected: float
+) -> None:
+    rows: Any = {"sentiment": Rows(range(200)), "topic": Rows(range(100))}
+    plan = training.planned(work(mixture=mixture).experiment, rows)
+    assert plan.shares["sentiment"] == pytest.approx(expected)
+
+
+def test_weights_of_tasks_scale_their_part_of_the_objective(work: MakeWork) -> None:
+    factors = []
+    for name, weight in (("a", 1.0), ("b", 3.0)):
+        _, part = Training(work(name, **{"tasks.topic.weight": weight}))._batches(0)
+        factors.append(part.coefficients)
+    assert factors[1]["topic"] == pytest.approx(3 * factors[0]["topic"])
+    assert factors[1]["sentiment"] == factors[0]["sentiment"]
+
+
+def test_averages_are_what_is_scored_and_saved_and_the_weights_go_on_beside_them(
+    work: MakeWork,
+) -> None:
+    keep, taken = 0.75, {"train.steps": 1, "train.evaluate_every": 1}
+    plain, averaged = work("plain", **taken), work("mean", **taken, **{"regularization.ema": keep})
+    trained(plain)
+    before = Training(replace(plain, run=plain.run.with_name("none"))).engine.weights()
+    found, after = {}, last(plain)
+    for name, first in before:
+        found[name] = keep * first.detach() + (1 - keep) * after[name]
+    trained(averaged)
+    saved = last(averaged)
+    for name, value in found.items():
+        torch.testing.assert_close(saved[name], value, rtol=1e-5, atol=1e-7)
+        assert torch.equal(saved[f"{name}{checkpoint.RAW}"], after[name])
