@@ -54,7 +54,7 @@ def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
         *_target(experiment, names),
         *_score(experiment, names),
         *_train(experiment),
-        *_optimizers(experiment),
+        *_whole_matrices(experiment),
         *_deepspeed(experiment.deepspeed.config),
         *_tracking(experiment.tracking.uri),
     ]
@@ -148,7 +148,7 @@ def _train(experiment: Experiment) -> Iterator[Problem]:
         )
 
 
-def _optimizers(experiment: Experiment) -> Iterator[Problem]:
+def _whole_matrices(experiment: Experiment) -> Iterator[Problem]:
     own = {f"tasks.{task}.optimizer": t.optimizer for task, t in experiment.tasks.items()}
     stage = experiment.deepspeed.zero_stage
     for place, optimizer in ({"optimizer": experiment.optimizer} | own).items():
@@ -158,6 +158,12 @@ def _optimizers(experiment: Experiment) -> Iterator[Problem]:
                 f"is 'adafactor' and deepspeed.zero_stage is {stage}; it needs whole matrices, "
                 f"which only stage 0 leaves whole. Set deepspeed.zero_stage=0, or another name",
             )
+    if experiment.regularization.mixout and stage == 3:
+        yield Problem(
+            "regularization.mixout",
+            f"is {experiment.regularization.mixout:g} and deepspeed.zero_stage is 3, which keeps "
+            f"no whole weights to mix. Set deepspeed.zero_stage=2 or regularization.mixout=0",
+        )
 
 
 def _deepspeed(config: Mapping[str, Any]) -> Iterator[Problem]:

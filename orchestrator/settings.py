@@ -88,6 +88,9 @@ class Regularization(HeadRegularization):
     attention_dropout: Share = 0.1
     l2_sp: float = Field(0.0, ge=0)
     """How strongly the encoder is drawn to its first weights (Li et al. 2018)."""
+    mixout: Share = 0.0
+    """Chance of each weight of the encoder's linear layers to stand at its first value in a step
+    (Lee et al. 2020); not at ZeRO stage 3."""
     layer_decay: float = Field(1.0, gt=0, le=1)
     """Factor on the learning rate from each layer of the encoder to the one below it."""
     reinit_layers: int = Field(0, ge=0)

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from encoders import mixout
 from encoders.layers import depth
 from orchestrator import checkpoint, keyed, plan, weights
 from orchestrator.batch import Batch, collate
@@ -111,14 +112,20 @@ class Training:
         with torch.no_grad():
             for name, _, parameter in model.named() if raw else ():
                 parameter.copy_(raw[name])
+        if rate := self.experiment.regularization.mixout:
+            start = "encoder.network."
+            own = {n.removeprefix(start): w for n, w in first.items() if n.startswith(start)}
+            mixout.apply(model.encoder.network, rate, own)
         self.engine = work.make_engine(model, self._groups(model))
-        self.engine.anchor(first)
+        if self.experiment.regularization.l2_sp:
+            self.engine.anchor(first)
         self.engine.average(average)
         self.engine.restore(state)
 
     def _first_weights(self, model: MultiTaskModel, resumed: Path | None) -> dict[str, Tensor]:
-        """Give the encoder's weights before the first step, where L2-SP asks for them."""
-        if not self.experiment.regularization.l2_sp:
+        """Give the encoder's weights before the first step, where L2-SP or mixout asks for them."""
+        own = self.experiment.regularization
+        if not own.l2_sp and not own.mixout:
             return {}
         if resumed is not None:
             reader = Path(self.work.prepared.reader)

@@ -98,3 +98,23 @@ def test_a_task_named_by_a_number_is_a_problem_beside_the_others(tiny_experiment
         "tasks.2020 is named 2020; expected a letter, then letters, digits, _ and -",
         "target is 'topik'; expected a task; known: sentiment, 2020",
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"optimizer.name": "adafactor"}, "optimizer.name"),
+        ({"tasks.topic.optimizer.name": "adafactor"}, "tasks.topic.optimizer.name"),
+        ({"regularization.mixout": 0.5, "deepspeed.zero_stage": 3}, "regularization.mixout"),
+    ],
+)
+def test_what_needs_whole_matrices_is_refused_where_they_are_sharded(
+    tiny_experiment: Build, changes: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        parse(tiny_experiment(**changes))
+    (problem,) = caught.value.problems
+    assert problem.place == place
+    assert "deepspeed.zero_stage" in str(problem)
+    whole = {"deepspeed.zero_stage": 0 if "adafactor" in changes.values() else 2}
+    parse(tiny_experiment(**{**changes, **whole}))

@@ -58,7 +58,13 @@ def test_a_run_tells_losses_rates_and_scores_and_leaves_its_checkpoints(work: Ma
 
 
 STRENGTHS = {
-    "regularization": {"l2_sp": 0.1, "ema": 0.8, "layer_decay": 0.8, "reinit_layers": 1},
+    "regularization": {
+        "l2_sp": 0.1,
+        "mixout": 0.2,
+        "ema": 0.8,
+        "layer_decay": 0.8,
+        "reinit_layers": 1,
+    },
     "optimizer.name": "lion",
 }
 
