@@ -111,10 +111,8 @@ def test_a_task_named_by_a_number_is_a_problem_beside_the_others(tiny_experiment
 def test_what_needs_whole_matrices_is_refused_where_they_are_sharded(
     tiny_experiment: Build, changes: dict[str, Any], place: str
 ) -> None:
-    with pytest.raises(ExperimentError) as caught:
-        parse(tiny_experiment(**changes))
-    (problem,) = caught.value.problems
-    assert problem.place == place
-    assert "deepspeed.zero_stage" in str(problem)
+    found = problems(tiny_experiment(**changes))
+    assert found[0].startswith(f"{place} is ")
+    assert "deepspeed.zero_stage=" in found[0]
     whole = {"deepspeed.zero_stage": 0 if "adafactor" in changes.values() else 2}
     parse(tiny_experiment(**{**changes, **whole}))
