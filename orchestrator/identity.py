@@ -43,8 +43,8 @@ def ingredients(experiment: Experiment, contents: Contents) -> dict[str, Any]:
         task["data"] = {k: v for k, v in task["data"].items() if k not in WHERE_NOT_WHAT}
         task["splits"] = dict(contents.splits[name])
         task["fitted"] = contents.fitted[name]
-    kept = ("tasks", "target", "score", "mixture", "optimizer", "regularization", "stages", "batch")
-    found = {key: tree[key] for key in kept}
+    how = ("mixture", "weighting", "optimizer", "regularization", "stages", "batch")
+    found = {key: tree[key] for key in ("tasks", "target", "score", *how)}
     found["train"] = {key: value for key, value in tree["train"].items() if key != "retries"}
     found["encoder"] = contents.encoder
     found["deepspeed"] = {"config": tree["deepspeed"]["config"]}

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from orchestrator.batch import Batch
 from orchestrator.model import MultiTaskModel
+from orchestrator.weighting import price, weighed
 
 
 class Engine(Protocol):
@@ -20,18 +21,6 @@ class Engine(Protocol):
     def forward(self, batch: Batch) -> Mapping[str, object]: ...
     def backward(self, loss: Tensor, last: bool) -> None: ...
     def step(self, present: set[str]) -> None: ...
-
-
-def coefficients(
-    weights: Mapping[str, float], numbers: Mapping[str, int], terms: Mapping[str, int]
-) -> dict[str, float]:
-    """Give each present task's factor on its loss sum: w_t (n_t / N) / m_t.
-
-    ``numbers`` are the examples n_t of each task in the global batch, N together; ``terms`` the
-    terms m_t of their loss sums. So a share acts on the expected gradient as a weight does.
-    """
-    examples = sum(numbers.values())
-    return {t: weights[t] * n / examples / max(1, terms[t]) for t, n in numbers.items()}
 
 
 def joint_step(
@@ -47,6 +36,7 @@ def joint_step(
     its coefficient; tasks absent from the global batch have none and their heads rest. Engines
     average over ranks, hence the factor ``ranks``. Every rank passes every head, in sorted order,
     in every micro-batch: ZeRO's collectives line up. ``seeds`` has one for each micro-batch.
+    Where weights are learnt, ``weighting.py`` says what is minimised instead.
 
     Returns this rank's loss sums, ``[tasks]`` in sorted order, on the device.
     """
@@ -54,12 +44,17 @@ def joint_step(
     sums: Tensor | None = None
     for place, (batch, seed) in enumerate(zip(batches, seeds, strict=True)):
         torch.manual_seed(seed)
-        losses = engine.model.loss_sums(engine.forward(batch), batch)
-        stacked = torch.stack([losses[task] for task in sorted(losses)])
+        outputs = engine.forward(batch)
+        losses = engine.model.loss_sums(outputs, batch)
+        variances = engine.model.variances(outputs)
+        scaled = weighed(losses, variances)
+        stacked = torch.stack([scaled[task] for task in sorted(losses)])
         scale = stacked.new_tensor([coefficients.get(task, 0.0) for task in sorted(losses)])
         objective = (stacked * scale).sum() * (ranks * batch.weight)
+        # Once a step: micro-batches are added, ranks averaged.
+        objective = objective + price(variances, coefficients.keys()) / len(batches)
         engine.backward(objective, last=place == len(batches) - 1)
-        local = stacked.detach() * batch.weight
+        local = torch.stack([losses[task] for task in sorted(losses)]).detach() * batch.weight
         sums = local if sums is None else sums + local
     engine.step(set(coefficients))
     assert sums is not None, "a rank has at least one micro-batch"

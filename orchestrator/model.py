@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from orchestrator import keyed
 from orchestrator.batch import Batch
+from orchestrator.weighting import LogVariance
 from tasks.family import Family, Head
+
+VARIANCES = ""
+"""Where log variances stand among the outputs: no task has this name."""
+VARIANCE = "log-variance"
+"""Ends the name of a task's log variance; no head has a parameter of this name."""
 
 
 class Encoder(Protocol):
@@ -38,17 +44,21 @@ class MultiTaskModel(nn.Module):
         dropouts: Mapping[str, float],
         seed: int,
         precision: str = "fp32",
+        weighting: str = "fixed",
     ) -> None:
         """Build the heads; each one's first weights depend on seed and task name alone."""
         super().__init__()
         self.encoder = encoder
         self.families = dict(sorted(families.items()))
         self.heads = nn.ModuleDict()
+        self.log_variances = nn.ModuleDict()
         self.bf16 = precision == "bf16"
         for task, family in self.families.items():
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(keyed.torch_seed(seed, "head", task))
                 self.heads[_key(task)] = family.head(encoder.width, dropouts.get(task, 0.0))
+            if weighting == "uncertainty":
+                self.log_variances[_key(task)] = LogVariance()
 
     def head(self, task: str) -> Head:
         """Find the head of a task."""
@@ -68,7 +78,14 @@ class MultiTaskModel(nn.Module):
                 [addition for addition in added if addition is not None],
             )
             outputs = {task: self.head(task)(hidden, rows) for task, rows in batch.rows.items()}
-        return {task: _fp32(output) for task, output in outputs.items()}
+        found = {task: _fp32(output) for task, output in outputs.items()}
+        if self.log_variances:
+            found[VARIANCES] = {t: self.log_variances[_key(t)]() for t in self.families}
+        return found
+
+    def variances(self, outputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Give each task's log variance among the outputs, where weights are learnt."""
+        return dict(outputs.get(VARIANCES, {}))
 
     def loss_sums(self, outputs: Mapping[str, Any], batch: Batch) -> dict[str, Tensor]:
         """Sum each task's loss over its rows of this batch, in units (see ``Family.loss``)."""
@@ -86,6 +103,9 @@ class MultiTaskModel(nn.Module):
         for task in self.families:
             for name, parameter in self.head(task).named_parameters():
                 yield f"{task}.{name}", task, parameter
+            if self.log_variances:
+                (value,) = self.log_variances[_key(task)].parameters()
+                yield f"{task}.{VARIANCE}", task, value
 
 
 def _key(task: str) -> str:

@@ -209,6 +209,8 @@ class Experiment(Section):
     score: Annotated[str | None, NONE] = None
     """``task/metric`` that ranks checkpoints; default is the target's main score, else the mean."""
     mixture: Mixture = Mixture()
+    weighting: Literal["fixed", "uncertainty"] = "fixed"
+    """How losses are weighed: by ``tasks.NAME.weight``, or by learnt variances (Kendall 2018)."""
     optimizer: Optimizer = Optimizer()
     """The encoder's."""
     regularization: Regularization = Regularization()

@@ -20,10 +20,11 @@ from orchestrator.checkpoint import Progress
 from orchestrator.engine import Engine
 from orchestrator.evaluate import Evaluation, Examples, Ranks, evaluate, main_score
 from orchestrator.experiment import Experiment
-from orchestrator.joint_step import coefficients, joint_step
+from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.prepare import Prepared
+from orchestrator.weighting import coefficients
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,9 @@ class Training:
         for task, index in picked:
             terms[task] = terms.get(task, 0) + int(self.train[task].terms[index])
             numbers[task] = numbers.get(task, 0) + 1
-        wanted = {task: own.weight for task, own in self.experiment.tasks.items()}
+        wanted = None
+        if self.experiment.weighting == "fixed":
+            wanted = {task: own.weight for task, own in self.experiment.tasks.items()}
         factors = coefficients(wanted, numbers, terms)
         lengths = [int(length) for length in planned.lengths]
         world, limit = self.work.world, self.experiment.batch.micro_tokens

@@ -52,4 +52,4 @@ def _assembled(
 ) -> MultiTaskModel:
     dropouts = {task: experiment.task_regularization(task).head_dropout for task in families}
     precision = experiment.resolved()["train"]["precision"]
-    return MultiTaskModel(encoder, families, dropouts, seed, precision)
+    return MultiTaskModel(encoder, families, dropouts, seed, precision, experiment.weighting)

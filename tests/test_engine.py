@@ -43,10 +43,12 @@ def whole(engine: Engine) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in engine.weights()}
 
 
-def trajectory(stage: int | None, steps: int, micro: int = 25) -> dict[str, Any]:
+def trajectory(
+    stage: int | None, steps: int, micro: int = 25, weighting: str = "fixed"
+) -> dict[str, Any]:
     """Train a few steps; give the global loss sums of each step and the last weights."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
-    run = ToyRun(**OPTIMIZERS)
+    run = ToyRun(weighting, **OPTIMIZERS)
     engine = build(run, stage, run.model())
     sums, absent = [], []
     for step in range(steps):
@@ -99,6 +101,24 @@ def test_a_head_whose_task_is_absent_keeps_its_bits(pair: Workers, stage: int | 
     for found in pair.run(trajectory, stage, STEPS):
         assert found["absent"], "no task was absent from any step: the test shows nothing"
         assert all(found["absent"])
+
+
+@pytest.fixture(scope="module")
+def uncertain(alone: Workers) -> dict[str, Any]:
+    return alone.run(trajectory, None, STEPS, 25, "uncertainty")[0]
+
+
+@pytest.mark.parametrize("stage", [None, 0, 2, 3])
+def test_learnt_weights_are_the_same_at_every_stage(
+    pair: Workers, uncertain: dict[str, Any], stage: int | None
+) -> None:
+    moved = [v for n, v in uncertain["weights"].items() if n.endswith("log-variance")]
+    assert len(moved) == len(SIZES)
+    assert all(moved)
+    for found in pair.run(trajectory, stage, STEPS, 25, "uncertainty"):
+        assert all(found["absent"])
+        for name, value in uncertain["weights"].items():
+            torch.testing.assert_close(found["weights"][name], value, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -169,8 +189,8 @@ def test_state_moves_between_worker_counts_and_zero_stages(
     left = pair.run(begin, pairs, 2, 0.0)[0]
     left = alone.run(proceed, alones, 2, 4, 0.0, left)[0]
     ended = pair.run(proceed, pairs, 4, STEPS, 0.0, left)[0]
-    for name, value in expected["weights"].items():
-        torch.testing.assert_close(ended["weights"][name], value, rtol=1e-4, atol=1e-5)
+    for name, value in ended["weights"].items():
+        torch.testing.assert_close(value, expected["weights"][name], rtol=1e-4, atol=1e-5)
 
 
 def test_a_head_that_never_stepped_has_no_state(pair: Workers) -> None:

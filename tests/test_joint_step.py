@@ -15,9 +15,10 @@ from workers import Workers
 
 from orchestrator.batch import collate
 from orchestrator.engine import PlainEngine
-from orchestrator.joint_step import coefficients, joint_step
+from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.plan import Plan
+from orchestrator.weighting import coefficients
 
 
 class Adding(PlainEngine):

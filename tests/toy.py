@@ -13,11 +13,12 @@ from torch.nn import functional as F
 
 from orchestrator import keyed
 from orchestrator.batch import OWN, Batch, collate
-from orchestrator.joint_step import coefficients, joint_step
+from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.plan import Plan, split
 from orchestrator.settings import Optimizer
+from orchestrator.weighting import coefficients
 from tasks.family import Data, Family, Fault, Head, Rows
 
 
@@ -163,7 +164,8 @@ SIZES = {"rare": 6, "tags": 40, "texts": 60}
 class ToyRun:
     """Three toy tasks, planned and stepped like a real run."""
 
-    def __init__(self, **optimizers: dict[str, Any]) -> None:
+    def __init__(self, weighting: str = "fixed", **optimizers: dict[str, Any]) -> None:
+        self.weighting = weighting
         self.data = {t: examples(t, n, t == "tags") for t, n in SIZES.items()}
         lengths = {t: np.array([e["length"] for e in d], np.int32) for t, d in self.data.items()}
         total = sum(SIZES.values())
@@ -186,7 +188,8 @@ class ToyRun:
 
     def model(self, dropout: float = 0.0, seed: int = 0) -> MultiTaskModel:
         encoder = ToyEncoder(seed, dropout)
-        return MultiTaskModel(encoder, self.families, dict.fromkeys(SIZES, dropout), seed)
+        dropouts = dict.fromkeys(SIZES, dropout)
+        return MultiTaskModel(encoder, self.families, dropouts, seed, weighting=self.weighting)
 
     def groups(self, model: MultiTaskModel, layers: Layers | None = None) -> list[dict[str, Any]]:
         return groups(model.named(), self.settings, layers)
@@ -201,7 +204,7 @@ class ToyRun:
         ]
         own = {task: [e["terms"] for t, e in picked if t == task] for task, _ in picked}
         factors = coefficients(
-            self.weights,
+            self.weights if self.weighting == "fixed" else None,
             {task: len(terms) for task, terms in own.items()},
             {task: sum(terms) for task, terms in own.items()},
         )
