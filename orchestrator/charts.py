@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from orchestrator.coherence import LESS_IS_BETTER
 from orchestrator.summary import Summary
 
 Points = Sequence[tuple[int, float]]
@@ -19,6 +20,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5
 """Told apart by colour-blind readers too (Okabe and Ito 2008)."""
 GREY = "#666666"
 SMOOTHED = 20  # points of training loss that become one
+MANY_SCORES = 12  # from here on lines and their names would not be readable
+OUT_OF_100 = {"bleu", "chrf"}
 MANY_LABELS = 30  # from here on counts and names would not be readable
 
 
@@ -26,8 +29,8 @@ def draw(folder: Path) -> dict[str, Path]:
     """Draw all pictures of a run into ``charts/`` of its folder; give them by name."""
     summary = Summary(folder)
     figures = {"losses": losses(summary.series)}
-    if any(map(_is_score, summary.series)):
-        figures["scores"] = scores(summary.series)
+    if shown := _shown(summary):
+        figures["scores"] = scores({key: summary.series[key] for key in shown})
     for task, found in sorted(summary.confusions.items()):
         figures[f"confusion-{task}"] = confusion(found["labels"], found["counts"])
     (folder / "charts").mkdir(exist_ok=True)
@@ -56,14 +59,20 @@ def losses(series: Mapping[str, Points]) -> Figure:
     return figure
 
 
-def _is_score(key: str) -> bool:
-    return "/validation/" in key and not key.endswith("/loss")
+def _shown(summary: Summary) -> list[str]:
+    """Choose the scores on validation for which 1 is best; of many, the tasks' main ones."""
+    own = (key.split("/") for key in summary.series if "/validation/" in key)
+    found = sorted((task, m) for task, _, m in own if m not in LESS_IS_BETTER | OUT_OF_100)
+    if len(found) > MANY_SCORES:
+        mains = {task: summary.main(task) for task, _ in found}
+        found = [(task, metric) for task, metric in found if metric == mains[task]]
+    return [f"{task}/validation/{metric}" for task, metric in found]
 
 
 def scores(series: Mapping[str, Points]) -> Figure:
     """Draw the scores on validation: a colour for each task, its first score drawn through."""
     figure, axes = _figure("score on validation")
-    keys = sorted(filter(_is_score, series))
+    keys = sorted(series)
     tasks = sorted({key.split("/")[0] for key in keys})
     lines = ("-", "--", ":", "-.")
     for colour, task in zip(_colours(len(tasks)), tasks, strict=True):

@@ -10,7 +10,6 @@ from typing import Any
 
 import jinja2
 
-import tasks
 from orchestrator import charts, journal
 from orchestrator.journal import replace_text
 from orchestrator.summary import Summary
@@ -129,7 +128,7 @@ def _notes(summary: Summary) -> Iterator[str]:
 def _scores(summary: Summary) -> Iterator[dict[str, Any]]:
     for task, splits in summary.results.get("tasks", {}).items():
         validation, test = splits.get("validation") or {}, splits.get("test") or {}
-        main = _main(summary, task)
+        main = summary.main(task)
         metrics = sorted({*validation, *test}, key=lambda m: (m != main, m == "loss", m))
         for place, metric in enumerate(metrics):
             yield {
@@ -142,13 +141,6 @@ def _scores(summary: Summary) -> Iterator[dict[str, Any]]:
                 "test": _number(test.get(metric)),
                 "majority": _number(_majority(summary, task) if metric == "accuracy" else None),
             }
-
-
-def _main(summary: Summary, task: str) -> str:
-    own = summary.prepared["tasks"][task]
-    kind = tasks.get(own["family"])
-    data = kind.Data.model_validate(own["data"])
-    return str(kind(data, own["fitted"], own["loss"]).main)
 
 
 def _majority(summary: Summary, task: str) -> float | None:

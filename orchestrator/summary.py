@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import tasks
 from orchestrator import document, journal
 
 
@@ -73,6 +74,13 @@ class Summary:
     def hash(self) -> str:
         """The hash of all that changes the result."""
         return str(self._json("identity.json").get("hash", ""))
+
+    def main(self, task: str) -> str:
+        """Name the score that ranks runs by this task."""
+        own = self.prepared["tasks"][task]
+        kind = tasks.get(own["family"])
+        data = kind.Data.model_validate(own["data"])
+        return str(kind(data, own["fitted"], own["loss"]).main)
 
     @property
     def confusions(self) -> dict[str, Any]:

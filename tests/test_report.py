@@ -6,6 +6,8 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trained
@@ -112,3 +114,14 @@ def test_many_labels_are_drawn_without_names() -> None:
 )
 def test_lengths_of_time_are_told_in_two_units(seconds: float, text: str) -> None:
     assert report.duration(seconds) == text
+
+
+def test_scores_that_share_an_axis_are_those_of_which_one_is_best() -> None:
+    def drawn(*metrics: str) -> list[str]:
+        series = {f"{task}/validation/{m}": [(1, 0.5)] for task in ("a", "b") for m in metrics}
+        summary: Any = SimpleNamespace(series=series, main=lambda task: "f1")
+        return charts._shown(summary)
+
+    assert drawn("loss", "rmse", "bleu", "chrf", "f1") == ["a/validation/f1", "b/validation/f1"]
+    many = drawn("f1", *(f"recall_{place}" for place in range(8)))
+    assert many == ["a/validation/f1", "b/validation/f1"], "of many only the main ones"
