@@ -16,8 +16,9 @@ from orchestrator.summary import Summary
 
 Points = Sequence[tuple[int, float]]
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
-"""Told apart by colour-blind readers too (Okabe and Ito 2008)."""
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
+COLOURS = (*OKABE_ITO, "#882255", "#999933", "#332288")
+"""Told apart by colour-blind readers too (Okabe and Ito 2008; the last three are Paul Tol's)."""
 GREY = "#666666"
 SMOOTHED = 20  # points of training loss that become one
 MANY_SCORES = 12  # from here on lines and their names would not be readable

@@ -118,11 +118,20 @@ def phrase(answer: Any) -> str:
             return "-"
         case {"label": label, "probabilities": {**probabilities}}:
             return f"{label} ({probabilities[label]:.2f})"
+        case {"labels": [*labels], "probabilities": {**probabilities}}:
+            given = [f"{label} ({probabilities[label]:.2f})" for label in labels]
+            return ", ".join(given) or "none"
+        case {"topic": topic, "words": [*words], "distribution": [*distribution]}:
+            return f"{topic} ({distribution[topic]:.2f}): {' '.join(words)}"
         case {"predicate": {"text": text}, "arguments": arguments}:
             told = [f"{one['label']} {one['text']!r}" for one in arguments]
             return f"{text}({', '.join(told)})"
         case {"text": text, "label": label}:
             return f"{label} {text!r}"
+        case {"text": text, **rest} if not rest:
+            return str(text)
+        case {"value": float(value), **rest} if not rest:
+            return f"{value:.3f}"
         case [*several]:
             return "; ".join(map(phrase, several)) or "none"
         case _:

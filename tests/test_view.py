@@ -1,5 +1,7 @@
 """A run's progress, scores and answers read well, and plainly where there is no terminal."""
 
+from typing import Any
+
 import pytest
 from rich.console import Console, RenderableType
 
@@ -87,3 +89,19 @@ def test_answers_are_put_into_words() -> None:
         "  none: none",
         "  pairs: -",
     ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"labels": ["joy"], "probabilities": {"joy": 0.8, "fear": 0.1}}, "joy (0.80)"),
+        ({"labels": [], "probabilities": {"joy": 0.3}}, "none"),
+        ({"value": 3.4567}, "3.457"),
+        ({"text": "Ein Mann [rennt]."}, "Ein Mann [rennt]."),
+        ({"topic": 1, "words": ["oil", "gas"], "distribution": [0.2, 0.8]}, "1 (0.80): oil gas"),
+        ([{"start": 0, "end": 3, "text": "Ann", "label": "answer", "score": 0.9}], "answer 'Ann'"),
+        ({"odd": [1, 2]}, '{"odd": [1, 2]}'),
+    ],
+)
+def test_every_kind_of_answer_has_words(answer: Any, expected: str) -> None:
+    assert view.phrase(answer) == expected
