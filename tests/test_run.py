@@ -171,29 +171,42 @@ def test_mlflow_has_one_run_of_a_run_that_was_killed(home: Path) -> None:
     assert steps == list(range(1, STEPS + 1))
 
 
-def test_signals_save_and_other_numbers_of_workers_go_on(
+def stopped(driver: Driver, number: int, first: int) -> int:
+    """Signal a run that has come to a step; give the step of the checkpoint that it leaves."""
+    driver.signal(number)
+    assert driver.wait() == 130
+    assert f"tlmt train --resume {driver.folder}" in (driver.home / "log.txt").read_text()
+    left = checkpoint.newest(driver.folder)
+    assert left is not None
+    reached = checkpoint.progress(left).step
+    assert first <= reached < STEPS
+    return reached
+
+
+def test_a_signal_saves_and_another_number_of_workers_goes_on(
     tmp_path: Path, written: Path, untouched: Path
 ) -> None:
     driver = Driver(tmp_path, str(written))
     driver.reaches(12)
-    driver.signal(signal.SIGINT)
-    assert driver.wait() == 130
-    log = (tmp_path / "log.txt").read_text()
-    assert f"tlmt train --resume {driver.folder}" in log
-    stopped = checkpoint.newest(driver.folder)
-    assert stopped is not None
-    first = checkpoint.progress(stopped).step
-    assert 12 <= first < STEPS
+    stopped(driver, signal.SIGINT, 12)
+    alone = Driver(tmp_path, "--resume", "killed", "scaling.workers=1")
+    assert alone.wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
+    # Dropout is drawn per rank, so other ranks give another, equally good run.
+    assert results(driver.folder)["examples_seen"] == results(untouched)["examples_seen"]
+
+
+@pytest.mark.slow
+def test_a_run_moves_to_fewer_workers_and_back(
+    tmp_path: Path, written: Path, untouched: Path
+) -> None:
+    driver = Driver(tmp_path, str(written))
+    driver.reaches(12)
+    first = stopped(driver, signal.SIGTERM, 12)
     alone = Driver(tmp_path, "--resume", str(driver.folder), "scaling.workers=1")
     alone.reaches(first + 1, attempt=2)
-    alone.signal(signal.SIGTERM)
-    assert alone.wait() == 130
-    stopped = checkpoint.newest(driver.folder)
-    assert stopped is not None
-    assert first < checkpoint.progress(stopped).step < STEPS
+    stopped(alone, signal.SIGTERM, first + 1)
     again = Driver(tmp_path, "--resume", "killed", "scaling.workers=2")
     assert again.wait() == 0, (tmp_path / "log.txt").read_text()[-3000:]
-    # Dropout is drawn per rank, so other ranks give another, equally good run.
     assert results(driver.folder)["examples_seen"] == results(untouched)["examples_seen"]
 
 
