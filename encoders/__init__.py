@@ -41,30 +41,13 @@ def load(
     dropout: float = 0.0,
     attention_dropout: float = 0.0,
     seed: int = 0,
-    redrawn: int = 0,
 ) -> Encoder:
     """Load the encoder ``model`` with its first weights, in fp32 and in training mode.
 
     ``folder`` holds the tokenizer that ``Reader.save`` wrote; ``tiny`` must have it, for others it
-    may replace the model's own. ``seed`` draws the weights of ``tiny``, and of the ``redrawn`` top
-    layers. The global random state is left as it was.
+    may replace the model's own. ``seed`` draws the weights of ``tiny`` and nothing else. The global
+    random state is left as it was.
     """
-    encoder = _loaded(model, revision, folder, dropout, attention_dropout, seed)
-    if redrawn:
-        from encoders import layers
-
-        layers.redraw(encoder, redrawn, seed)
-    return encoder
-
-
-def _loaded(
-    model: str,
-    revision: str | None,
-    folder: Path | str | None,
-    dropout: float,
-    attention_dropout: float,
-    seed: int,
-) -> Encoder:
     from encoders import network, sources, tiny
     from encoders.encoder import Encoder
     from encoders.tokenizer import Reader

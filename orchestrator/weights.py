@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import encoders
+from encoders import layers
 from orchestrator import checkpoint, keyed
 from orchestrator.experiment import Experiment
 from orchestrator.model import MultiTaskModel
@@ -28,8 +29,9 @@ def first(
         dropout=experiment.regularization.dropout,
         attention_dropout=experiment.regularization.attention_dropout,
         seed=keyed.torch_seed(seed, "encoder"),
-        redrawn=experiment.regularization.reinit_layers,
     )
+    if top := experiment.regularization.reinit_layers:
+        layers.redraw(encoder, top, keyed.torch_seed(seed, "redrawn"))
     return _assembled(encoder, experiment, families, seed)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import encoders
-from encoders.layers import depth
+from encoders.layers import depth, redraw
 from tests.reading import reader
 
 
@@ -38,8 +38,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def weights(folder: Path, **options: int) -> dict[str, torch.Tensor]:
-    encoder = encoders.load("tiny", folder=folder, **options)
+def weights(folder: Path, redrawn: int = 0) -> dict[str, torch.Tensor]:
+    encoder = encoders.load("tiny", folder=folder)
+    if redrawn:
+        redraw(encoder, redrawn, seed=1)
     return {name: parameter.detach() for name, parameter in encoder.named_parameters()}
 
 
@@ -55,4 +57,4 @@ def test_only_the_top_layers_are_drawn_anew(folder: Path) -> None:
 
 def test_more_layers_than_there_are_cannot_be_drawn(folder: Path) -> None:
     with pytest.raises(ValueError, match="this encoder has"):
-        encoders.load("tiny", folder=folder, redrawn=99)
+        weights(folder, redrawn=99)
