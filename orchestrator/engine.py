@@ -61,8 +61,8 @@ class Engine(Protocol):
     def anchor(self, first: Tensors) -> None:
         """Take whole first weights by parameter name, for L2-SP to draw back to."""
 
-    def average(self, weights: Tensors) -> None:
-        """Let averages of the weights follow them from now on, beginning with these."""
+    def average(self, weights: Tensors, keep: float) -> None:
+        """Let averages follow the weights, beginning with these, and keep this share a step."""
 
     def averaged(self) -> Iterator[tuple[str, Tensor]]:
         """Give each whole average by name; the weights themselves without averages. Collective."""
@@ -108,8 +108,8 @@ class _Stateful:
     def anchor(self, first: Tensors) -> None:
         self.optimizer.anchors = self._placed(first)
 
-    def average(self, weights: Tensors) -> None:
-        self.optimizer.averages = self._placed(weights)
+    def average(self, weights: Tensors, keep: float) -> None:
+        self.optimizer.averages, self.optimizer.keep = self._placed(weights), keep
 
     def averaged(self) -> Iterator[tuple[str, Tensor]]:
         averages = self.optimizer.averages
@@ -160,15 +160,10 @@ class PlainEngine(_Stateful):
     """The twin: plain PyTorch, gradients averaged over ranks by one all-reduce each."""
 
     def __init__(
-        self,
-        model: MultiTaskModel,
-        groups: list[dict[str, Any]],
-        clip: float,
-        ranks: int = 1,
-        ema: float = 0.0,
+        self, model: MultiTaskModel, groups: list[dict[str, Any]], clip: float, ranks: int = 1
     ) -> None:
         self.model = model
-        self.optimizer = CompositeOptimizer(groups, ema)
+        self.optimizer = CompositeOptimizer(groups)
         self._clip = clip
         self._ranks = ranks
 
@@ -207,10 +202,9 @@ class DeepSpeedEngine(_Stateful):
         clip: float,
         zero_stage: int,
         config: Mapping[str, Any] | None = None,
-        ema: float = 0.0,
     ) -> None:
         deepspeed = _deepspeed()
-        self.optimizer = CompositeOptimizer(groups, ema)
+        self.optimizer = CompositeOptimizer(groups)
         self.model = model
         self.stage = zero_stage
         own = dict(config or {})

@@ -70,7 +70,6 @@ def work(config: dict[str, Any]) -> None:
     join(device)
     sender = Sender(config["recorder"])
     stage, own = experiment.deepspeed.zero_stage, experiment.deepspeed.config
-    regularization = experiment.regularization
     task = training.Work(
         run=folder,
         experiment=experiment,
@@ -79,7 +78,7 @@ def work(config: dict[str, Any]) -> None:
         world=world,
         device=device,
         make_engine=lambda model, groups: DeepSpeedEngine(
-            model, groups, regularization.clip, stage, own, regularization.ema
+            model, groups, experiment.regularization.clip, stage, own
         ),
         stop=lambda: sender.asked_to_stop,
     )

@@ -157,14 +157,14 @@ class CompositeOptimizer(torch.optim.Optimizer):
     ZeRO is this rank's partition.
 
     ``averages``, if filled, follow the weights they are keyed by: each step brings them nearer by
-    1 - ``ema`` (Polyak and Juditsky 1992, with exponential weights).
+    1 - ``keep`` (Polyak and Juditsky 1992, with exponential weights).
     """
 
-    def __init__(self, groups: list[dict[str, Any]], ema: float = 0.0) -> None:
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
         self.present: Collection[str] | None = None
         self.anchors: dict[Tensor, Tensor] = {}
         self.averages: dict[Tensor, Tensor] = {}
-        self._ema = ema
+        self.keep = 0.0
         self._makers = {group["name"]: ALGORITHMS[group["algorithm"]] for group in groups}
         for group in groups:
             inner = self._makers[group["name"]]([torch.zeros(1, requires_grad=True)])
@@ -201,4 +201,4 @@ class CompositeOptimizer(torch.optim.Optimizer):
             inner.step()
             for p in parameters:
                 if p in self.averages:
-                    self.averages[p].lerp_(p, 1 - self._ema)
+                    self.averages[p].lerp_(p, 1 - self.keep)

@@ -120,7 +120,8 @@ class Training:
         self.engine = work.make_engine(model, self._groups(model))
         if self.experiment.regularization.l2_sp:
             self.engine.anchor(first)
-        self.engine.average(average)
+        if self.shadow is not None:
+            self.engine.average(average, self.experiment.regularization.ema)
         self.engine.restore(state)
 
     def _first_weights(self, model: MultiTaskModel, resumed: Path | None) -> dict[str, Tensor]:

@@ -40,10 +40,7 @@ def making(build: Callable[..., dict[str, Any]], folder: Path, prepared: Prepare
             world=Ranks(),
             device=torch.device("cpu"),
             make_engine=lambda model, groups: PlainEngine(
-                model,
-                groups,
-                experiment.regularization.clip,
-                ema=experiment.regularization.ema,
+                model, groups, experiment.regularization.clip
             ),
             stop=stop,
         )

@@ -29,13 +29,13 @@ def build(run: ToyRun, stage: int | None, model: MultiTaskModel) -> Engine:
     made = run.groups(model, Layers(lambda name: 1, 1, l2_sp=0.5))
     engine: Engine
     if stage is None:
-        engine = PlainEngine(model, made, 1.0, dist.get_world_size(), ema=0.5)
+        engine = PlainEngine(model, made, 1.0, dist.get_world_size())
     else:
         join(torch.device("cpu"))
-        engine = DeepSpeedEngine(model, made, 1.0, stage, ema=0.5)
+        engine = DeepSpeedEngine(model, made, 1.0, stage)
     first = {name: p.detach() for name, _, p in run.model().named()}
     engine.anchor({name: value for name, value in first.items() if name.startswith("encoder.")})
-    engine.average(first)
+    engine.average(first, 0.5)
     return engine
 
 
