@@ -43,17 +43,11 @@ class Classify(TextFamily[ClassifyData]):
     columns = {"label": torch.int64, "chances": torch.float32}  # noqa: RUF012 (a constant)
     main = "accuracy"
 
-    def __init__(
-        self,
-        data: ClassifyData,
-        fitted: Mapping[str, Any],
-        loss: Mapping[str, Any] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(data, fitted, loss, label_smoothing)
-        self.labels: list[str] = list(fitted["labels"])
+    def bind(self) -> None:
+        """Number the labels."""
+        self.labels: list[str] = list(self.fitted["labels"])
         self.places = {label: index for index, label in enumerate(self.labels)}
-        if data.distribution:
+        if self.data.distribution:
             self.main = "js_similarity"
 
     @classmethod

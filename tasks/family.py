@@ -184,6 +184,10 @@ class Family(ABC, Generic[Keys]):
             loss = {"name": name, **options().model_dump(mode="json")}
         self.loss_options = dict(loss)
         self.label_smoothing = label_smoothing
+        self.bind()
+
+    def bind(self) -> None:
+        """Derive from ``data`` and ``fitted`` what the family works with; called once, at birth."""
 
     @classmethod
     def fitting(cls, data: Keys) -> Mapping[str, type[BaseModel]]:

@@ -55,15 +55,9 @@ class Generate(TextFamily[GenerateData]):
     columns = {"target": torch.int64}  # noqa: RUF012 (a constant of the class)
     main = "chrf_ratio"
 
-    def __init__(
-        self,
-        data: GenerateData,
-        fitted: Mapping[str, Any],
-        loss: Mapping[str, Any] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(data, fitted, loss, label_smoothing)
-        self.tokenizer = Tokenizer.from_str(fitted["tokenizer"])
+    def bind(self) -> None:
+        """Take the pieces; the one after them ends a text."""
+        self.tokenizer = Tokenizer.from_str(self.fitted["tokenizer"])
         self.end = int(self.tokenizer.get_vocab_size())
 
     @classmethod

@@ -46,15 +46,9 @@ class Multilabel(TextFamily[MultilabelData]):
     columns = {"chosen": torch.float32}  # noqa: RUF012 (a constant of the class)
     main = "macro_f1"
 
-    def __init__(
-        self,
-        data: MultilabelData,
-        fitted: Mapping[str, Any],
-        loss: Mapping[str, Any] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(data, fitted, loss, label_smoothing)
-        self.labels: list[str] = list(fitted["labels"])
+    def bind(self) -> None:
+        """Number the labels."""
+        self.labels: list[str] = list(self.fitted["labels"])
         self.places = {label: index for index, label in enumerate(self.labels)}
 
     @classmethod

@@ -84,17 +84,11 @@ class Rate(TextFamily[RateData]):
     columns = {"user": torch.int64, "target": torch.float32}  # noqa: RUF012 (a constant)
     main = "closeness"
 
-    def __init__(
-        self,
-        data: RateData,
-        fitted: Mapping[str, Any],
-        loss: Mapping[str, Any] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(data, fitted, loss, label_smoothing)
-        self.mean, self.sd = float(fitted["mean"]), float(fitted["sd"])
-        self.places = {user: place for place, user in enumerate(fitted["users"], UNKNOWN + 1)}
-        self.items = frozenset(fitted["items"])
+    def bind(self) -> None:
+        """Take the scale of the ratings, and number the users."""
+        self.mean, self.sd = float(self.fitted["mean"]), float(self.fitted["sd"])
+        self.places = {user: place for place, user in enumerate(self.fitted["users"], UNKNOWN + 1)}
+        self.items = frozenset(self.fitted["items"])
 
     @classmethod
     def fit(cls, data: RateData, rows: Iterable[Row]) -> dict[str, Any]:

@@ -30,15 +30,9 @@ class Regress(TextFamily[RegressData]):
     columns = {"target": torch.float32}  # noqa: RUF012 (a constant of the class)
     main = "pearson"
 
-    def __init__(
-        self,
-        data: RegressData,
-        fitted: Mapping[str, Any],
-        loss: Mapping[str, Any] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(data, fitted, loss, label_smoothing)
-        self.mean, self.sd = float(fitted["mean"]), float(fitted["sd"])
+    def bind(self) -> None:
+        """Take the scale of the numbers."""
+        self.mean, self.sd = float(self.fitted["mean"]), float(self.fitted["sd"])
 
     @classmethod
     def fit(cls, data: RegressData, rows: Iterable[Row]) -> dict[str, Any]:

@@ -128,17 +128,11 @@ class Roles(Family[RolesData]):
     }
     main = "f1"
 
-    def __init__(
-        self,
-        data: RolesData,
-        fitted: Mapping[str, Any],
-        loss: Mapping[str, Any] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(data, fitted, loss, label_smoothing)
-        self.labels: list[str] = list(fitted["labels"])
+    def bind(self) -> None:
+        """Number the labels."""
+        self.labels: list[str] = list(self.fitted["labels"])
         self.places = {label: index for index, label in enumerate(self.labels)}
-        self.marked = data.mark == "input"
+        self.marked = self.data.mark == "input"
 
     @classmethod
     def fit(cls, data: RolesData, rows: Iterable[Row]) -> dict[str, Any]:

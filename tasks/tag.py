@@ -57,15 +57,9 @@ class Tag(Family[TagData]):
     losses = {"cross_entropy": CrossEntropy}  # noqa: RUF012 (a constant of the class)
     columns = {"tags": torch.int64, "size": torch.int64}  # noqa: RUF012 (a constant of the class)
 
-    def __init__(
-        self,
-        data: TagData,
-        fitted: Mapping[str, Any],
-        loss: Mapping[str, Any] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(data, fitted, loss, label_smoothing)
-        self.labels: list[str] = list(fitted["labels"])
+    def bind(self) -> None:
+        """Number the labels, and see whether they mark spans."""
+        self.labels: list[str] = list(self.fitted["labels"])
         self.places = {label: index for index, label in enumerate(self.labels)}
         self.bio = labels.is_bio(self.labels)
         self.main = "span_f1" if self.bio else "token_accuracy"

@@ -40,15 +40,9 @@ class Topics(TextFamily[TopicsData]):
     columns = {"distribution": torch.float32}  # noqa: RUF012 (a constant of the class)
     main = "js_similarity"
 
-    def __init__(
-        self,
-        data: TopicsData,
-        fitted: Mapping[str, Any],
-        loss: Mapping[str, Any] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(data, fitted, loss, label_smoothing)
-        self.themes = themes.Themes(fitted, data.method)
+    def bind(self) -> None:
+        """Take the topic model."""
+        self.themes = themes.Themes(self.fitted, self.data.method)
         self.words = self.themes.words()
 
     @classmethod
