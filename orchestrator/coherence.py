@@ -9,7 +9,8 @@ from typing import Any
 
 import tasks
 from orchestrator.problems import Problem, nearest, shown
-from orchestrator.settings import TASK_NAME, Experiment, Mixture
+from orchestrator.sections import Mixture
+from orchestrator.settings import TASK_NAME, Experiment
 from tasks.family import Family
 
 LESS_IS_BETTER = frozenset({"rmse", "mae", "kl", "perplexity", "loss"})

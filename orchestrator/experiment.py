@@ -13,15 +13,8 @@ import tasks
 from orchestrator.coherence import incoherent
 from orchestrator.document import changes, override, read, varied
 from orchestrator.problems import ExperimentError, Problem, nearest, shape, shown
-from orchestrator.settings import (
-    HEAD_LR,
-    Experiment,
-    HeadRegularization,
-    Mixture,
-    Section,
-    Task,
-    Train,
-)
+from orchestrator.sections import HEAD_LR, HeadRegularization, Mixture, Section, Task, Train
+from orchestrator.settings import Experiment
 from tasks.family import Data
 
 __all__ = ["Experiment", "ExperimentError", "load", "override", "parse", "places"]

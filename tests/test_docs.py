@@ -13,7 +13,8 @@ import tasks
 from orchestrator.cli import app
 from orchestrator.document import value
 from orchestrator.experiment import parse
-from orchestrator.settings import Experiment, Section, Task
+from orchestrator.sections import Section, Task
+from orchestrator.settings import Experiment
 from tasks.builtin import Dials
 from tasks.family import Data
 

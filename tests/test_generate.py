@@ -18,7 +18,7 @@ from workers import Workers
 from orchestrator.engine import DeepSpeedEngine, PlainEngine, join
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import groups
-from orchestrator.settings import Optimizer
+from orchestrator.sections import Optimizer
 from tasks.decoder import Decoder
 from tasks.family import Rows
 from tasks.generate import Generate, GenerateData

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from orchestrator.optimizer import CompositeOptimizer, Layers, groups, schedule
-from orchestrator.settings import Optimizer
+from orchestrator.sections import Optimizer
 
 SETTINGS = {
     "adamw": {"name": "adamw", "lr": 0.01, "weight_decay": 0.3, "betas": (0.8, 0.95), "eps": 1e-6},

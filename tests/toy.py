@@ -17,7 +17,7 @@ from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.plan import Plan, split
-from orchestrator.settings import Optimizer
+from orchestrator.sections import Optimizer
 from orchestrator.weighting import coefficients
 from tasks.family import Data, Family, Fault, Head, Rows
 
