@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from encoders.encoder import Encoder
     from encoders.tokenizer import Encoded, Reader
 
-__all__ = ["Encoded", "Encoder", "Reader", "load", "reader"]
+__all__ = ["Encoded", "Encoder", "Reader", "layer_count", "load", "reader"]
 
 
 def reader(
@@ -31,6 +31,16 @@ def reader(
             raise ValueError("encoder.model is 'tiny': its vocabulary needs texts; give texts=...")
         return tiny.reader(texts)
     return sources.reader(sources.find(model, revision))
+
+
+def layer_count(model: str, revision: str | None = None) -> int:
+    """Count the layers of ``model`` without loading its weights."""
+    from encoders import sources, tiny
+
+    if model == sources.TINY:
+        return tiny.LAYERS
+    found: int = sources.configuration(sources.find(model, revision)).num_hidden_layers
+    return found
 
 
 def load(

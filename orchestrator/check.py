@@ -16,13 +16,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from torch import nn
 
+from orchestrator.checkpoint import Progress
 from orchestrator.coherence import unscored
 from orchestrator.engine import PlainEngine
 from orchestrator.evaluate import Ranks
 from orchestrator.experiment import Experiment, ExperimentError
 from orchestrator.plan import Plan
 from orchestrator.prepare import Prepared
-from orchestrator.training import Training, Work
+from orchestrator.stages import Stretch
+from orchestrator.training import Training, Work, planned
 
 LARGEST = 8192
 """Tokens of the step that is taken; a larger global batch is cut to a step of this size."""
@@ -38,6 +40,7 @@ FORWARD = 1 / 3
 class Part:
     """What one task supplies."""
 
+    stage: str
     task: str
     family: str
     rows: int
@@ -88,7 +91,9 @@ def check(experiment: Experiment, prepared: Prepared) -> Report:
     if problems:
         raise ExperimentError(problems)
     with tempfile.TemporaryDirectory() as folder, _threads(experiment):
-        training = Training(_work(experiment, prepared, Path(folder)))
+        worker = _work(experiment, prepared, Path(folder))
+        first = next(stage for stage in worker.stages if stage.fold is None)
+        training = Training(worker, first, Progress(0))
         plan = training.plan
         training.plan = replace(plan, batch_tokens=min(WARM, plan.batch_tokens))
         training.step()
@@ -97,7 +102,11 @@ def check(experiment: Experiment, prepared: Prepared) -> Report:
         told, part = training.step()
         rate = part.tokens / (time.perf_counter() - began)
     sums = dict(zip(training.tasks, told.tolist(), strict=False))
-    parts = [_part(task, experiment, prepared, plan) for task in plan.tasks]
+    train = {task: prepared.open(task, "train") for task in experiment.tasks}
+    parts = []
+    for stage in worker.stages:
+        dealt = planned(experiment, train, stage)
+        parts += [_part(task, stage, prepared, dealt) for task in stage.tasks]
     whole = sum(part.tokens for part in parts)
     model = training.engine.model
     embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
@@ -105,7 +114,7 @@ def check(experiment: Experiment, prepared: Prepared) -> Report:
     work = whole + FORWARD * _evaluated(experiment, prepared)
     return Report(
         parts=parts,
-        steps=experiment.train.steps,
+        steps=sum(stage.steps for stage in worker.stages),
         examples_per_step=plan.examples_per_step,
         tokens=whole,
         parameters=parameters,
@@ -146,12 +155,13 @@ def _threads(experiment: Experiment) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _part(task: str, experiment: Experiment, prepared: Prepared, plan: Plan) -> Part:
+def _part(task: str, stage: Stretch, prepared: Prepared, plan: Plan) -> Part:
     rows = len(plan.lengths[task])
     left = (part.first for part in plan.segments if task not in part.shares)
-    steps = min(experiment.train.steps, next(left, experiment.train.steps) * plan.steps_per_block)
-    examples = plan.counts(experiment.train.steps)[task]
+    steps = min(stage.steps, next(left, stage.steps) * plan.steps_per_block)
+    examples = plan.counts(stage.steps)[task]
     return Part(
+        stage=stage.name,
         task=task,
         family=prepared.tasks[task].family,
         rows=rows,
@@ -185,13 +195,15 @@ def document(report: Report) -> dict[str, Any]:
 def shown(report: Report) -> RenderableType:
     """Set a report out for a person."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("task", "family"):
+    several = len({part.stage for part in report.parts}) > 1
+    for heading in (*(("stage",) if several else ()), "task", "family"):
         table.add_column(heading)
     for heading in ("rows", "share", "examples a step", "steps", "tokens", "epochs", "first loss"):
         table.add_column(heading, justify="right")
     for part in report.parts:
         loss = report.losses.get(part.task)
         table.add_row(
+            *((part.stage,) if several else ()),
             part.task,
             part.family,
             f"{part.rows:,}",

@@ -33,7 +33,8 @@ class Progress:
 
     step: int
     """Steps taken."""
-    stage: int = 0
+    began: tuple[int, ...] = (0,)
+    """The step at which each stage so far began; the last is the present one."""
     score: float | None = None
     """On validation, if this checkpoint was evaluated."""
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -46,8 +47,18 @@ class Progress:
     """Spent in steps, over all attempts."""
 
     @property
-    def is_best(self) -> bool:
-        return self.best_step == self.step
+    def stage(self) -> int:
+        """Give the present stage's place in the run."""
+        return len(self.began) - 1
+
+    @property
+    def taken(self) -> int:
+        """Count the steps of the present stage."""
+        return self.step - self.began[-1]
+
+    def entered(self) -> Progress:
+        """Begin the next stage: what is best is decided anew."""
+        return Progress(self.step, (*self.began, self.step), seconds=self.seconds)
 
 
 def save(
@@ -153,7 +164,8 @@ def manifest(folder: Path) -> dict[str, Any]:
 def progress(folder: Path) -> Progress:
     """Read where the run stood."""
     found = manifest(folder)
-    return Progress(**{name: found[name] for name in Progress.__dataclass_fields__})
+    own = {name: found[name] for name in Progress.__dataclass_fields__}
+    return Progress(**{**own, "began": tuple(own["began"])})
 
 
 def lean(folder: Path, copy: Path) -> None:

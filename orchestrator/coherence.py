@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tasks
+from orchestrator import presets
 from orchestrator.problems import Problem, nearest, shown
 from orchestrator.sections import Mixture
 from orchestrator.settings import TASK_NAME, Experiment
@@ -55,6 +56,8 @@ def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
         *_target(experiment, names),
         *_score(experiment, names),
         *_train(experiment),
+        *_stages(experiment, names),
+        *_stacking(experiment, names),
         *_whole_matrices(experiment),
         *_deepspeed(experiment.deepspeed.config),
         *_tracking(experiment.tracking.uri),
@@ -72,7 +75,10 @@ def _names(names: Sequence[Any]) -> Iterator[Problem]:
             yield Problem(f"tasks.{name}", "has the name of the shared encoder; give it another")
 
 
-def _mixture(mixture: Mixture, names: Sequence[Any]) -> Iterator[Problem]:
+def _mixture(
+    mixture: Mixture, names: Sequence[Any], place: str = "mixture", whole: bool = True
+) -> Iterator[Problem]:
+    """``whole``: shares name every task, not only those that take part."""
     ways = [
         way
         for way, set_ in (
@@ -84,21 +90,21 @@ def _mixture(mixture: Mixture, names: Sequence[Any]) -> Iterator[Problem]:
     ]
     if len(ways) > 1:
         found = " and ".join(ways)
-        yield Problem("mixture", f"sets {found}; expected one of temperature, shares, uniform")
+        yield Problem(place, f"sets {found}; expected one of temperature, shares, uniform")
     if mixture.shares is None:
         return
     for name, share in mixture.shares.items():
-        place = f"mixture.shares.{name}"
+        own = f"{place}.shares.{name}"
         if name not in names:
-            yield Problem(place, f"is no task; {nearest(name, names, 'mixture.shares.')}")
+            yield Problem(own, f"is no task; {nearest(name, names, f'{place}.shares.')}")
         if not 0 < share <= 1:
-            yield Problem(place, f"is {shown(share)}; expected more than 0 and at most 1")
+            yield Problem(own, f"is {shown(share)}; expected more than 0 and at most 1")
     lacking = [str(name) for name in names if name not in mixture.shares]
-    if lacking:
-        yield Problem("mixture.shares", f"names no {', '.join(lacking)}; expected every task")
+    if lacking and whole:
+        yield Problem(f"{place}.shares", f"names no {', '.join(lacking)}; expected every task")
     total = math.fsum(mixture.shares.values())
     if abs(total - 1) > 1e-6:
-        yield Problem("mixture.shares", f"has the sum {total:.6g}; expected 1")
+        yield Problem(f"{place}.shares", f"has the sum {total:.6g}; expected 1")
 
 
 def _target(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:
@@ -147,6 +153,45 @@ def _train(experiment: Experiment) -> Iterator[Problem]:
             "train.evaluate_every",
             f"is {train.evaluate_every}; expected at most train.steps, which is {train.steps}",
         )
+
+
+def _stages(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:
+    """Find what can be known without the encoder; ``stages.of`` finds the rest."""
+    written, tasks = experiment.stages, [str(name) for name in names]
+    if isinstance(written, str):
+        try:
+            presets.listed(written, tasks, experiment.target, layers=1)
+        except ValueError as error:
+            yield Problem("stages", f"is {written!r}, {error}")
+        return
+    yield from presets.misfits(written, tasks, experiment.target)
+    for place, stage in enumerate(written):
+        if stage.mixture is not None:
+            yield from _mixture(stage.mixture, names, f"stages.{place}.mixture", whole=False)
+    try:
+        presets.steps(written, experiment.train.steps)
+    except ValueError as error:
+        yield Problem("train.steps", str(error))
+
+
+def _stacking(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:
+    own = experiment.stacking
+    if own.folds == 1:
+        yield Problem(
+            "stacking.folds", "is 1; expected 0, or at least 2 that answer for each other"
+        )
+    helpers = [str(name) for name in names if name != experiment.target]
+    for name, kind in own.features.items() if isinstance(own.features, dict) else ():
+        place = f"stacking.features.{name}"
+        if name not in helpers:
+            yield Problem(place, f"is no helper; {nearest(name, helpers, 'stacking.features.')}")
+        elif name in experiment.tasks and kind != "none":
+            family = experiment.tasks[name].family
+            if not tasks.get(family).gives:
+                yield Problem(
+                    place,
+                    f"is of the family {family}, whose outputs cannot be features; leave it out",
+                )
 
 
 def _whole_matrices(experiment: Experiment) -> Iterator[Problem]:

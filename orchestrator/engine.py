@@ -67,6 +67,9 @@ class Engine(Protocol):
     def averaged(self) -> Iterator[tuple[str, Tensor]]:
         """Give each whole average by name; the weights themselves without averages. Collective."""
 
+    def close(self) -> None:
+        """Let go of the model: nothing else may be asked of the engine."""
+
 
 class _Stateful:
     """Reading and writing optimizer tensors by parameter name, over local fragments."""
@@ -120,6 +123,9 @@ class _Stateful:
                 fragment = self._fragment(parameter, group)
                 weight = self._whole(parameter, fragment, averages[fragment.flat])
             yield name, weight
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _placed(self, whole: Tensors) -> dict[Tensor, Tensor]:
         """Lay whole tensors, by parameter name, out as this rank's partitions."""
@@ -247,8 +253,13 @@ class DeepSpeedEngine(_Stateful):
             return
         from deepspeed.utils import safe_get_full_fp32_param
 
+        gathered = _deepspeed().zero.GatheredParameters
         for name, _, parameter in self.model.named():
-            yield name, safe_get_full_fp32_param(parameter)
+            if parameter.requires_grad:
+                yield name, safe_get_full_fp32_param(parameter)
+                continue
+            with gathered([parameter]):  # what rests has no place in the optimizer
+                yield name, parameter.detach().clone()
 
     def _fragment(self, parameter: nn.Parameter, group: int) -> Fragment:
         """Read DeepSpeed's own maps: ``_hp_mapping`` at stages 1 and 2, ``grad_position`` at 3."""

@@ -13,7 +13,7 @@ import tasks
 from orchestrator.coherence import incoherent
 from orchestrator.document import changes, override, read, varied
 from orchestrator.problems import ExperimentError, Problem, nearest, shape, shown
-from orchestrator.sections import HEAD_LR, HeadRegularization, Mixture, Section, Task, Train
+from orchestrator.sections import HEAD_LR, HeadRegularization, Mixture, Section, Stage, Task, Train
 from orchestrator.settings import Experiment
 from tasks.family import Data
 
@@ -55,7 +55,8 @@ def parse(
     Raises ``ExperimentError`` with every problem, also those between settings that are each fine.
     """
     found = list(problems)
-    sections = {key: value for key, value in tree.items() if key != "tasks"}
+    sections = {key: value for key, value in tree.items() if key not in ("tasks", "stages")}
+    stages = _stages(tree.get("stages", "joint"), found)
     draft, wrong = shape(Experiment, {**sections, "tasks": {}})
     found += wrong
     if draft is None:  # go on with defaults, to find what else is wrong
@@ -75,7 +76,8 @@ def parse(
         update={
             "tasks": {name: task for name, task in learnt.items() if task is not None},
             "mixture": _mixture(draft.mixture),
-            "train": _train(draft.train),
+            "train": _train(draft.train, stages),
+            "stages": stages,
         }
     )
     found += incoherent(experiment, names)
@@ -91,8 +93,31 @@ def _mixture(mixture: Mixture) -> Mixture:
     return mixture
 
 
-def _train(train: Train) -> Train:
-    """Let a short run be evaluated at its end, if it does not say when."""
+def _stages(written: Any, found: list[Problem]) -> str | list[Stage]:
+    """Check listed stages one by one; what is wrong goes to ``found``."""
+    if isinstance(written, str):
+        return written
+    if not isinstance(written, list) or not written:
+        found.append(
+            Problem("stages", f"is {shown(written)}; expected a preset or a list of stages")
+        )
+        return "joint"
+    stages = []
+    for place, body in enumerate(written):
+        stage, wrong = shape(Stage, body, f"stages.{place}")
+        found += wrong
+        if stage is not None:
+            mixture = stage.mixture and _mixture(stage.mixture)
+            stages.append(stage.model_copy(update={"mixture": mixture}))
+    return stages if len(stages) == len(written) else "joint"
+
+
+def _train(train: Train, stages: str | list[Stage]) -> Train:
+    """Let stages that all say how long decide it, and a short run be evaluated at its end."""
+    if not isinstance(stages, str) and "steps" not in train.model_fields_set:
+        named = [stage.max_steps if stage.until else stage.steps for stage in stages]
+        if None not in named:
+            train = train.model_copy(update={"steps": sum(n for n in named if n is not None)})
     if "evaluate_every" in train.model_fields_set:
         return train
     return train.model_copy(update={"evaluate_every": min(train.evaluate_every, train.steps)})

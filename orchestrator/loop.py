@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator import checkpoint, weights
 from orchestrator.evaluate import Evaluation, evaluate
-from orchestrator.training import Training, Work
+from orchestrator.training import Training, Work, ended
 
 
 @dataclass
@@ -26,6 +26,8 @@ class News:
     """A checkpoint written at this step, on every rank."""
     settle: bool = False
     """Whether all that was told so far must be on record before the run goes on."""
+    stage: int = 0
+    """The stage's place in the run."""
 
 
 def train(work: Work) -> Iterator[News]:
@@ -34,9 +36,33 @@ def train(work: Work) -> Iterator[News]:
     Every rank yields alike: after each step, evaluation and checkpoint, and a last time with the
     event ``trained`` or ``stop``.
     """
-    training = Training(work)
-    start = training.progress.step
+    here = checkpoint.newest(work.run)
+    progress = checkpoint.progress(here) if here else checkpoint.Progress(0)
+    start = progress.step
     yield News(start, events={"resume": {"from_step": start}} if start else {"start": {}})
+    for place, stage in enumerate(work.stages):
+        if place < progress.stage or (place == progress.stage and ended(stage, progress)):
+            continue
+        if place > progress.stage:
+            progress = progress.entered()
+            here = None if stage.anew else checkpoint.newest(work.run)
+        if progress.taken == 0 and len(work.stages) > 1:
+            yield News(progress.step, events={"stage": {"name": stage.name}}, stage=place)
+        training = Training(work, stage, progress, here)
+        for news in _steps(training):
+            yield replace(news, stage=place)
+        progress = training.progress
+        training.close()
+        if "stop" in news.events:
+            return
+    yield News(
+        progress.step, events={"trained": {"best": progress.best_step}}, stage=progress.stage
+    )
+
+
+def _steps(training: Training) -> Iterator[News]:
+    """Take the steps of a stage that are left; ends with the event ``stop`` if someone asks."""
+    every = training.experiment.train.evaluate_every
     while not training.done:
         began = time.perf_counter()
         told, part = training.step()
@@ -50,16 +76,14 @@ def train(work: Work) -> Iterator[News]:
         values["speed/seconds_per_step"] = took
         values["speed/useful_token_share"] = part.tokens / (part.tokens + part.borrowed)
         yield News(progress.step, values | _rates(training))
-        last = progress.step >= work.experiment.train.steps
-        if last or progress.step % work.experiment.train.evaluate_every == 0:
+        if progress.taken >= training.stage.steps or progress.step % every == 0:
             yield from _look(training)
         elif asked:
             yield News(progress.step, settle=True)
             yield News(progress.step, checkpoint=training.save())
-        if asked and not training.done:
+        if asked and not (training.done and training.stage == training.work.stages[-1]):
             yield News(progress.step, events={"stop": {}})
             return
-    yield News(training.progress.step, events={"trained": {"best": training.progress.best_step}})
 
 
 def _look(training: Training) -> Iterator[News]:

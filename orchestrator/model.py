@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from encoders.layers import depth
 from orchestrator import keyed
 from orchestrator.batch import Batch
 from orchestrator.weighting import LogVariance
@@ -48,6 +49,7 @@ class MultiTaskModel(nn.Module):
     ) -> None:
         """Build the heads; each one's first weights depend on seed and task name alone."""
         super().__init__()
+        self._resting: list[nn.Module] = []
         self.encoder = encoder
         self.families = dict(sorted(families.items()))
         self.heads = nn.ModuleDict()
@@ -65,6 +67,39 @@ class MultiTaskModel(nn.Module):
         head = self.heads[_key(task)]
         assert isinstance(head, Head)
         return head
+
+    def learn(self, depths: Collection[int], heads: Collection[str]) -> None:
+        """Let these layers of the encoder (0: embeddings) and these heads learn, no others.
+
+        What rests keeps its bits and is in eval mode. A head's marks in the encoder's input rest
+        unless all of the encoder learns: they are part of what it is to read.
+        """
+        count = self.encoder.layers
+        awake = {depth for depth in range(count + 1) if depth in depths}
+        for name, task, parameter in self.named():
+            learns = depth(name, count) in awake if task is None else task in heads
+            marks = task is not None and name.startswith(tuple(self._marks(task)))
+            if not learns or (marks and len(awake) <= count):
+                parameter.requires_grad_(False)
+        self._resting = [
+            module
+            for name, module in self.encoder.named_modules()
+            if depth(f"{name}.", count) not in awake
+        ]
+        for task in self.families:
+            self._resting += [] if task in heads else self.head(task).modules()
+        self.train(self.training)
+
+    def _marks(self, task: str) -> Iterator[str]:
+        """Begin the names of a head's parameters that shape the encoder's input."""
+        return (f"{task}.{part}." for part in self.head(task).marks)
+
+    def train(self, mode: bool = True) -> MultiTaskModel:
+        """Switch to training or evaluation; what rests stays in eval mode."""
+        super().train(mode)
+        for module in self._resting:
+            module.training = False
+        return self
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Give every head's output on its rows, in fp32; one encoder pass over the whole batch."""

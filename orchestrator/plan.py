@@ -70,7 +70,7 @@ class Plan:
     batch_tokens: int
     """Mean tokens of a global batch."""
     seed: int
-    stage: int = 0
+    stage: int | str = 0
     max_epochs: float | None = None
     """A task leaves at the first block in which it has been read this often."""
 

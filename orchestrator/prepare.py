@@ -67,6 +67,8 @@ class Prepared(BaseModel):
     reader: str
     """The folder of the tokenizer; ``encoders.load`` takes it."""
     reader_digest: str
+    layers: int
+    """Of the encoder."""
     notes: list[str]
     """What the user should be told once: rows set aside, unknown labels, truncation."""
 
@@ -139,7 +141,13 @@ def prepare(
             splits=_tokens(family, splits[name], reader, cache, processes),
         )
         notes += [*splits[name].notes, *_cut(name, prepared[name], reader)]
-    return Prepared(tasks=prepared, reader=str(folder), reader_digest=reader.digest(), notes=notes)
+    return Prepared(
+        tasks=prepared,
+        reader=str(folder),
+        reader_digest=reader.digest(),
+        layers=encoders.layer_count(experiment.encoder.model, experiment.encoder.revision),
+        notes=notes,
+    )
 
 
 def training_texts(families: dict[str, Family[Any]], splits: dict[str, Splits]) -> Iterable[str]:

@@ -24,9 +24,9 @@ class Recorder:
         self._attempt = attempt
         self._stop = False
 
-    def append(self, rows: list[tuple[int, str, Any]]) -> bool:
-        """Write (step, key, value) rows; answer whether the run should stop."""
-        self._journal.append(Record(self._run, self._attempt, 0, *row) for row in rows)
+    def append(self, rows: list[tuple[int, int, str, Any]]) -> bool:
+        """Write (stage, step, key, value) rows; answer whether the run should stop."""
+        self._journal.append(Record(self._run, self._attempt, *row) for row in rows)
         return self._stop
 
     def stop(self) -> None:
@@ -39,7 +39,7 @@ class Sender:
 
     def __init__(self, recorder: Any) -> None:
         self._recorder = recorder
-        self._rows: list[tuple[int, str, Any]] = []
+        self._rows: list[tuple[int, int, str, Any]] = []
         self._sent = 0.0
         self._answer: Any = None
         self.asked_to_stop = False
@@ -47,9 +47,10 @@ class Sender:
     def add(self, news: loop.News) -> None:
         """Take in what a step has to tell."""
         events = {f"event/{name}": value for name, value in news.events.items()}
-        self._rows += [(news.step, key, value) for key, value in (news.values | events).items()]
         if news.checkpoint is not None:
-            self._rows.append((news.step, "event/checkpoint", {"folder": news.checkpoint.name}))
+            events["event/checkpoint"] = {"folder": news.checkpoint.name}
+        told = (news.values | events).items()
+        self._rows += [(news.stage, news.step, key, value) for key, value in told]
         self._listen(wait=False)
         if self._answer is None and time.monotonic() - self._sent > EVERY:
             self._send()

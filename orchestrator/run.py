@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator import checkpoint, identity, journal, training, weights
+from orchestrator import checkpoint, identity, journal, stages, training, weights
 from orchestrator.access import held, secure_ray
 from orchestrator.coherence import unscored
 from orchestrator.experiment import Experiment, ExperimentError, load
@@ -43,7 +43,9 @@ def ready(
     families = {task: prepared.family(task) for task in experiment.tasks}
     if problems := unscored(experiment, families):
         raise ExperimentError(problems, origin)
-    training.planned(experiment, {task: prepared.open(task, "train") for task in experiment.tasks})
+    train = {task: prepared.open(task, "train") for task in experiment.tasks}
+    for stage in stages.of(experiment, prepared.layers):
+        training.planned(experiment, train, stage)
     return prepared, identity.ingredients(experiment, contents(experiment, prepared))
 
 
@@ -224,24 +226,22 @@ def results(folder: Path, records: list[Record]) -> dict[str, Any]:
         task: {"validation": best["scores"].get(task, {}), "test": test.value["scores"].get(task)}
         for task in sorted(experiment.tasks)
     }
-    plan = training.planned(
-        experiment, {task: prepared.open(task, "train") for task in experiment.tasks}
-    )
-    steps = checkpoint.manifest(checkpoint.newest(folder) or checkpoint.best(folder))["step"]
+    last = checkpoint.progress(checkpoint.newest(folder) or checkpoint.best(folder))
+    seen = training.seen(experiment, prepared, stages.of(experiment, prepared.layers), last)
     return {
         "run_id": folder.name,
         "mlflow_run_id": Tracker(folder).mlflow_run_id,
         "experiment_hash": identity.read(folder),
-        "steps": steps,
+        "steps": last.step,
         "best_step": best["step"],
-        "examples_seen": plan.counts(steps),
+        "examples_seen": seen,
         "tasks": scores,
         "target": {"task": experiment.target, "score": best["score"]},
-        "speed": _speed(journal.series(records), plan.examples_per_step),
+        "speed": _speed(journal.series(records), sum(seen.values()) / max(1, last.step)),
     }
 
 
-def _speed(series: Mapping[str, list[tuple[int, float]]], examples: int) -> dict[str, float]:
+def _speed(series: Mapping[str, list[tuple[int, float]]], examples: float) -> dict[str, float]:
     """Medians over steps, so that a pause of the machine does not count."""
     rates = sorted(value for _, value in series.get("speed/tokens_per_second", []))
     times = sorted(value for _, value in series.get("speed/seconds_per_step", []))

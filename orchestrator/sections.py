@@ -132,6 +132,42 @@ class Mixture(Section):
     """Passes over its rows after which a task leaves and its share goes to the others."""
 
 
+class Stage(Section):
+    """A stretch of training: what learns, for how long, on which examples."""
+
+    name: str = Field(pattern=NAME)
+    train: list[str] = Field(["encoder", "heads"], min_length=1)
+    """``encoder``, ``encoder.layer.8-11``, ``heads``, ``head:TASK``; ``target`` is the target's
+    head that reads its helpers. All else rests."""
+    steps: Annotated[Annotated[int, Field(ge=1)] | None, NONE] = None
+    """Default: an equal part of those of ``train.steps`` that no stage names."""
+    optimizer: dict[str, Any] = Field(default_factory=dict)
+    """Keys of ``optimizer`` that hold, in this stage, for everything that learns."""
+    mixture: Annotated[Mixture | None, NONE] = None
+    """Default: the experiment's, of the tasks whose heads learn (all, where no head does)."""
+    until: Annotated[Literal["plateau"] | None, NONE] = None
+    """``plateau``: ends when the score has not risen for some evaluations."""
+    max_steps: Annotated[Annotated[int, Field(ge=1)] | None, NONE] = None
+    """At the latest then; with ``until``, in place of ``steps``."""
+
+
+Kind = Literal["probabilities", "logits", "hidden", "none"]
+
+
+class Stacking(Section):
+    """What the target's head reads of its helpers in a stage that trains ``target``."""
+
+    features: Kind | dict[str, Kind] = "probabilities"
+    """Of all helpers, or by name; a helper not named gives none."""
+    detach: bool = True
+    """Whether helpers learn nothing from the target through what it reads of them."""
+    folds: int = Field(5, ge=0)
+    """Models of which each answers the texts that it has not seen; 0 leaks, and is told. At least
+    2 otherwise; only where texts of the target are among a helper's training rows."""
+    fold_steps: Annotated[Annotated[int, Field(ge=1)] | None, NONE] = None
+    """Steps of each of them; default is as many as the stages before the target's have."""
+
+
 class Batch(Section):
     """Sizes in tokens, special tokens included."""
 

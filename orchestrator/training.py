@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from encoders import mixout
 from encoders.layers import depth
-from orchestrator import checkpoint, keyed, plan, weights
+from orchestrator import checkpoint, keyed, plan, stages, weights
 from orchestrator.batch import Batch, collate
 from orchestrator.checkpoint import Progress
 from orchestrator.engine import Engine
@@ -24,6 +25,7 @@ from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.prepare import Prepared
+from orchestrator.stages import Stretch
 from orchestrator.weighting import coefficients
 
 
@@ -42,32 +44,43 @@ class Work:
     stop: Callable[[], bool]
     """Whether someone asked this process to end after the current step."""
 
+    @cached_property
+    def stages(self) -> list[Stretch]:
+        """List the stages of the run, in order."""
+        return stages.of(self.experiment, self.prepared.layers)
 
-def planned(experiment: Experiment, train: Mapping[str, Examples]) -> plan.Plan:
-    """Make the plan of a run from its settings and the lengths of its training rows.
 
-    Raises ``ValueError`` if ``mixture.max_epochs`` ends before ``train.steps``.
+def planned(experiment: Experiment, train: Mapping[str, Examples], stage: Stretch) -> plan.Plan:
+    """Make the plan of a stage from its settings and the lengths of its tasks' training rows.
+
+    Raises ``ValueError`` if ``mixture.max_epochs`` ends before the stage's steps.
     """
-    mixture = experiment.mixture
-    sizes = {task: len(rows) for task, rows in train.items()}
+    mixture, tasks = stage.mixture, stage.tasks
+    sizes = {task: len(train[task]) for task in tasks}
     if mixture.shares is not None:
-        shares = dict(mixture.shares)
+        total = sum(mixture.shares[task] for task in tasks)
+        shares = {task: mixture.shares[task] / total for task in tasks}
     elif mixture.uniform:
         shares = dict.fromkeys(sizes, 1 / len(sizes))
     else:
         shares = plan.shares(sizes, mixture.temperature or 1.0)
     made = plan.Plan(
-        {task: rows.lengths for task, rows in train.items()},
+        {task: train[task].lengths for task in tasks},
         shares,
         experiment.batch.tokens,
         experiment.train.seed,
+        stage=stage.key,
         max_epochs=mixture.max_epochs,
     )
-    if made.steps < experiment.train.steps:
+    if made.steps < stage.steps:
         raise ValueError(
             f"mixture.max_epochs is {mixture.max_epochs}, so every task has left after "
             f"{made.steps:.0f} steps, but train.steps is {experiment.train.steps}. "
             f"Set train.steps={made.steps:.0f} or raise mixture.max_epochs."
+            if len(tasks) == len(experiment.tasks) and stage.steps == experiment.train.steps
+            else f"mixture.max_epochs is {mixture.max_epochs}, so in stage {stage.name} every task "
+            f"has left after {made.steps:.0f} steps of {stage.steps}. Raise mixture.max_epochs, or "
+            f"give the stage fewer steps."
         )
     return made
 
@@ -86,50 +99,61 @@ class GlobalPart:
 
 
 class Training:
-    """The state of one worker between steps."""
+    """The state of one worker between the steps of one stage."""
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def __init__(
+        self, work: Work, stage: Stretch, progress: Progress, start: Path | None = None
+    ) -> None:
+        """Begin a stage, or go on with it: ``start`` is the checkpoint of this ``progress``.
+
+        Without it the model has its first weights.
+        """
+        self.work, self.stage, self.progress = work, stage, progress
         self.experiment = work.experiment
         prepared = work.prepared
         self.tasks = sorted(work.experiment.tasks)
         self.families = {task: prepared.family(task) for task in self.tasks}
-        self.train = {task: prepared.open(task, "train") for task in self.tasks}
+        self.train: dict[str, Examples] = {t: prepared.open(t, "train") for t in stage.tasks}
         self.validation = {task: prepared.open(task, "validation") for task in self.tasks}
-        self.plan = planned(work.experiment, self.train)
-        resumed = checkpoint.newest(work.run)
-        if resumed is None:
-            self.progress = Progress(0)
+        self.plan = planned(work.experiment, self.train, stage)
+        if start is None:
             model = weights.first(work.experiment, self.families, Path(prepared.reader))
         else:
-            self.progress = checkpoint.progress(resumed)
-            model = weights.restored(work.experiment, self.families, resumed)
+            model = weights.restored(work.experiment, self.families, start)
+        self.depths = stage.depths(model.encoder.layers)
         model.train().to(work.device)
-        first = self._first_weights(model, resumed)
-        state, raw = checkpoint.split_state(checkpoint.load_state(resumed) if resumed else {})
-        self.shadow = copy.deepcopy(model) if self.experiment.regularization.ema else None
+        model.learn(self.depths, stage.heads(self.tasks, self.experiment.target))
+        self._engage(model, start)
+
+    def _engage(self, model: MultiTaskModel, start: Path | None) -> None:
+        """Give the model its engine, with the optimizer's state if the stage was begun before."""
+        own, inside = self.experiment.regularization, start is not None and self.progress.taken > 0
+        stored = checkpoint.load_state(start) if inside and start is not None else {}
+        state, raw = checkpoint.split_state(stored)
+        first = self._first_weights(model, start)
+        self.shadow = copy.deepcopy(model) if own.ema else None
         """Reads with the averages in place of the weights."""
         average = {n: p.detach().clone() for n, _, p in model.named()} if self.shadow else {}
         with torch.no_grad():
             for name, _, parameter in model.named() if raw else ():
                 parameter.copy_(raw[name])
-        if rate := self.experiment.regularization.mixout:
-            start = "encoder.network."
-            own = {n.removeprefix(start): w for n, w in first.items() if n.startswith(start)}
-            mixout.apply(model.encoder.network, rate, own)
-        self.engine = work.make_engine(model, self._groups(model))
-        if self.experiment.regularization.l2_sp:
+        if own.mixout and self.depths:
+            prefix = "encoder.network."
+            whole = {n.removeprefix(prefix): w for n, w in first.items() if n.startswith(prefix)}
+            mixout.apply(model.encoder.network, own.mixout, whole)
+        self.engine = self.work.make_engine(model, self._groups(model))
+        if own.l2_sp:
             self.engine.anchor(first)
         if self.shadow is not None:
-            self.engine.average(average, self.experiment.regularization.ema)
+            self.engine.average(average, own.ema)
         self.engine.restore(state)
 
-    def _first_weights(self, model: MultiTaskModel, resumed: Path | None) -> dict[str, Tensor]:
+    def _first_weights(self, model: MultiTaskModel, start: Path | None) -> dict[str, Tensor]:
         """Give the encoder's weights before the first step, where L2-SP or mixout asks for them."""
         own = self.experiment.regularization
         if not own.l2_sp and not own.mixout:
             return {}
-        if resumed is not None:
+        if start is not None:
             reader = Path(self.work.prepared.reader)
             model = weights.first(self.experiment, self.families, reader)
         return {n: p.detach().clone() for n, task, p in model.named() if task is None}
@@ -137,6 +161,9 @@ class Training:
     def _groups(self, model: MultiTaskModel) -> list[dict[str, Any]]:
         settings: dict[str | None, Any] = {None: self.experiment.optimizer}
         settings |= {task: self.experiment.task_optimizer(task) for task in self.tasks}
+        for place, wanted in settings.items() if self.stage.optimizer else ():
+            changed = wanted.model_dump() | self.stage.optimizer
+            settings[place] = type(wanted).model_validate(changed)
         own, count = self.experiment.regularization, model.encoder.layers
         layers = Layers(
             lambda name: depth(name, count), count, own.layer_decay, own.reinit_layers, own.l2_sp
@@ -146,8 +173,8 @@ class Training:
     def step(self) -> tuple[Tensor, GlobalPart]:
         """Take the next step; give the global sums with the stop flag last, and what it read."""
         step, world = self.progress.step, self.work.world
-        self.engine.optimizer.set_rates(step, self.experiment.train.steps)
-        batches, part = self._batches(step)
+        self.engine.optimizer.set_rates(self.progress.taken, self.stage.steps)
+        batches, part = self._batches(self.progress.taken)
         seed = self.experiment.train.seed
         seeds = [
             keyed.torch_seed(seed, "step", step, world.rank, place) for place in range(len(batches))
@@ -160,7 +187,7 @@ class Training:
         return told, part
 
     def _batches(self, step: int) -> tuple[list[Batch], GlobalPart]:
-        """Cut this rank's micro-batches out of the global batch of a step."""
+        """Cut this rank's micro-batches out of the global batch of a step of this stage."""
         planned, tasks = self.plan.step(step), self.plan.tasks
         picked = [(tasks[t], int(i)) for t, i in zip(planned.tasks, planned.examples, strict=True)]
         terms: dict[str, int] = {}
@@ -200,7 +227,7 @@ class Training:
             self.experiment.train.seed,
         )
         mains = {task: family.main for task, family in self.families.items()}
-        score = main_score(found.scores, mains, self.experiment.score, self.experiment.target)
+        score = self._score(found.scores, mains)
         step, old = self.progress.step, self.progress
         better = old.best_score is None or score > old.best_score
         self.progress = replace(
@@ -212,6 +239,14 @@ class Training:
             waited=0 if better else old.waited + 1,
         )
         return found
+
+    def _score(self, scores: Mapping[str, Mapping[str, float]], mains: Mapping[str, str]) -> float:
+        """Give the experiment's score, or, where its task has no part in the stage, the mean."""
+        own, target = self.experiment.score, self.experiment.target
+        asked = own.rpartition("/")[0] if own else target
+        if asked is None or asked in self.stage.tasks:
+            return main_score(scores, mains, own, target)
+        return main_score(scores, {task: mains[task] for task in self.stage.tasks}, None, None)
 
     def _evaluated(self) -> MultiTaskModel:
         """Give the model whose scores count: with averages, where they follow the weights."""
@@ -237,7 +272,29 @@ class Training:
 
     @property
     def done(self) -> bool:
-        """Whether all steps are taken, or patience is at its end."""
-        train = self.experiment.train
-        impatient = train.patience is not None and self.progress.waited >= train.patience
-        return self.progress.step >= train.steps or impatient
+        """Whether the stage is at its end."""
+        return ended(self.stage, self.progress)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self.engine.close()
+
+
+def ended(stage: Stretch, progress: Progress) -> bool:
+    """Say whether all steps of a stage are taken, or patience is at its end."""
+    impatient = stage.patience is not None and progress.waited >= stage.patience
+    return progress.taken >= stage.steps or impatient
+
+
+def seen(
+    experiment: Experiment, prepared: Prepared, stretches: Sequence[Stretch], progress: Progress
+) -> dict[str, int]:
+    """Count each task's examples over all stages so far, those of fold models left out."""
+    total = dict.fromkeys(experiment.tasks, 0)
+    train = {task: prepared.open(task, "train") for task in experiment.tasks}
+    ends = [*progress.began[1:], progress.step]
+    for stage, first, last in zip(stretches, progress.began, ends, strict=False):
+        if stage.fold is None:
+            for task, count in planned(experiment, train, stage).counts(last - first).items():
+                total[task] += count
+    return total

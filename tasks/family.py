@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias, get_args
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -152,6 +152,9 @@ class Rows:
 class Head(nn.Module):
     """One task's own layers: ``forward(hidden [tokens, width], rows)`` gives the outputs."""
 
+    marks: ClassVar[tuple[str, ...]] = ()
+    """Names of the layers that ``inputs`` uses."""
+
     def inputs(self, rows: Rows) -> tuple[Tensor, Tensor] | None:
         """Give vectors to add to the input embeddings: positions ``[n]`` and ``[n, width]``."""
         return None
@@ -166,6 +169,8 @@ class Family(ABC, Generic[Keys]):
     """All its losses, each with its options (see ``fitting``)."""
     columns: ClassVar[Mapping[str, torch.dtype]]
     """The columns that ``encode`` makes for the head and the loss."""
+    gives: ClassVar[Literal["row", "word"] | None] = None
+    """What each output of its head is about, where it can be a feature of another task."""
     main: str
     """The score that ranks runs, in [0, 1] or [-1, 1], more is better."""
 

@@ -63,6 +63,8 @@ class RolesHead(Head):
     arXiv:1904.05255, who concatenate word and predicate), computed once a predicate.
     """
 
+    marks = ("mark",)
+
     def __init__(self, width: int, classes: int, dropout: float, marked: bool) -> None:
         super().__init__()
         self.marked = marked

@@ -208,7 +208,7 @@ name: again
         ({"tasks": {}}, "tasks is {}; expected at least one task (name: settings)"),
         ({"tasks": ["a"]}, "tasks is ['a']; expected at least one task (name: settings)"),
         ({"tasks.topic": 3}, "tasks.topic is 3; expected a mapping (key: value)"),
-        ({"stages": "lp_ft"}, "stages is 'lp_ft'; expected 'joint'; known: joint"),
+        ({"stages": "lp-ft"}, "stages is 'lp-ft', which is no preset; did you mean lp_ft?"),
         ({"name": "a/b"}, "name is 'a/b'; expected letters, digits, . _ and -"),
     ],
 )

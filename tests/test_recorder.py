@@ -57,5 +57,5 @@ def test_a_settled_sender_has_sent_all_and_heard_the_answer(recorder: Recorder) 
     sender.add(News(2, {"loss": 0.5}, events={"start": {}}))
     recorder.stop = True
     sender.settle()
-    assert recorder.rows == [(1, "loss", 1.0), (2, "loss", 0.5), (2, "event/start", {})]
+    assert recorder.rows == [(0, 1, "loss", 1.0), (0, 2, "loss", 0.5), (0, 2, "event/start", {})]
     assert sender.asked_to_stop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from orchestrator import checkpoint, training
+from orchestrator.checkpoint import Progress
 from orchestrator.training import Training
 from tests.looped import MakeWork, last, trained
 
@@ -31,14 +31,16 @@ def test_the_mixture_decides_the_shares(
     work: MakeWork, mixture: dict[str, Any], expected: float
 ) -> None:
     rows: Any = {"sentiment": Rows(range(200)), "topic": Rows(range(100))}
-    plan = training.planned(work(mixture=mixture).experiment, rows)
+    own = work(mixture=mixture)
+    plan = training.planned(own.experiment, rows, own.stages[0])
     assert plan.shares["sentiment"] == pytest.approx(expected)
 
 
 def test_weights_of_tasks_scale_their_part_of_the_objective(work: MakeWork) -> None:
     factors = []
     for name, weight in (("a", 1.0), ("b", 3.0)):
-        _, part = Training(work(name, **{"tasks.topic.weight": weight}))._batches(0)
+        own = work(name, **{"tasks.topic.weight": weight})
+        _, part = Training(own, own.stages[0], Progress(0))._batches(0)
         factors.append(part.coefficients)
     assert factors[1]["topic"] == pytest.approx(3 * factors[0]["topic"])
     assert factors[1]["sentiment"] == factors[0]["sentiment"]
@@ -50,7 +52,7 @@ def test_averages_are_what_is_scored_and_saved_and_the_weights_go_on_beside_them
     keep, taken = 0.75, {"train.steps": 1, "train.evaluate_every": 1}
     plain, averaged = work("plain", **taken), work("mean", **taken, **{"regularization.ema": keep})
     trained(plain)
-    before = Training(replace(plain, run=plain.run.with_name("none"))).engine.weights()
+    before = Training(plain, plain.stages[0], Progress(0)).engine.weights()
     found, after = {}, last(plain)
     for name, first in before:
         found[name] = keep * first.detach() + (1 - keep) * after[name]

@@ -26,6 +26,7 @@ class ToyEncoder(nn.Module):
     """Embeds tokens and lets each see its neighbours within its own sequence."""
 
     width = 8
+    layers = 1
     summary = "first"
 
     def __init__(self, seed: int = 0, dropout: float = 0.0) -> None:
@@ -59,6 +60,8 @@ class Nothing(BaseModel):
 
 
 class ToyHead(Head):
+    marks = ("mark",)
+
     def __init__(self, width: int, dropout: float, per_word: bool) -> None:
         super().__init__()
         self.per_word = per_word

@@ -1,0 +1,146 @@
+"""The stages of a run with nothing left open: what learns in each, on which tasks, how long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator import presets
+from orchestrator.experiment import Experiment, ExperimentError
+from orchestrator.problems import Problem
+from orchestrator.sections import Mixture, Stage
+
+PLATEAU = 3
+"""Evaluations without a better score that end a stage ``until: plateau``; ``train.patience`` says
+otherwise."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One stage of one run."""
+
+    name: str
+    key: int | str
+    """Keys the random choices of its plan."""
+    train: tuple[str, ...]
+    """As in ``Stage.train``."""
+    tasks: tuple[str, ...]
+    """Those that supply examples, sorted."""
+    mixture: Mixture
+    steps: int
+    """At most, if ``patience`` is set."""
+    patience: int | None
+    """Evaluations without a better score that end it."""
+    optimizer: dict[str, Any]
+    """What holds, in place of their own settings, for everything that learns."""
+    anew: bool = False
+    """Whether it begins from the run's first weights, not where the one before it ended."""
+    fold: int | None = None
+    """What it leaves out: all rows whose text is in this fold; see ``folds.py``."""
+
+    def depths(self, layers: int) -> frozenset[int]:
+        """Give the depths of the encoder that learn: 0 for embeddings, 1 for the first layer."""
+        if "encoder" in self.train:
+            return frozenset(range(layers + 1))
+        parts = [found for entry in self.train if (found := presets.LAYERS.match(entry))]
+        return frozenset(
+            depth + 1
+            for part in parts
+            for depth in range(int(part[1]), int(part[2] or part[1]) + 1)
+        )
+
+    def heads(self, tasks: Sequence[str], target: str | None) -> frozenset[str]:
+        """Give the tasks whose heads learn."""
+        return frozenset(_heads(self.train, tasks, target))
+
+    @property
+    def stacks(self) -> bool:
+        """Whether the target's head reads its helpers."""
+        return "target" in self.train
+
+
+def of(experiment: Experiment, layers: int, folds: int = 0) -> list[Stretch]:
+    """List the stages of an experiment whose encoder has so many layers.
+
+    With ``folds``, as many come before them, each of which leaves one fold of the texts out.
+    Raises ``ExperimentError`` for layers that the encoder lacks, and steps that do not come out.
+    """
+    tasks, target = sorted(experiment.tasks), experiment.target
+    try:
+        stages = presets.listed(experiment.stages, tasks, target, layers)
+    except ValueError as error:
+        raise ExperimentError([Problem("stages", f"is {experiment.stages!r}, {error}")]) from error
+    problems = list(_lacking(stages, layers))
+    try:
+        steps = presets.steps(stages, experiment.train.steps)
+    except ValueError as error:
+        problems.append(Problem("train.steps", str(error)))
+    if problems:
+        raise ExperimentError(problems)
+    own = [
+        _stretch(experiment, stage, place, count)
+        for place, (stage, count) in enumerate(zip(stages, steps, strict=True))
+    ]
+    return [*_folds(experiment, own, folds), *own]
+
+
+def _lacking(stages: Sequence[Stage], layers: int) -> list[Problem]:
+    """Find layers that the encoder does not have."""
+    return [
+        Problem(
+            f"stages.{place}.train", f"names {entry}; this encoder's last layer is {layers - 1}"
+        )
+        for place, stage in enumerate(stages)
+        for entry in stage.train
+        if (found := presets.LAYERS.match(entry)) and int(found[2] or found[1]) >= layers
+    ]
+
+
+def _stretch(experiment: Experiment, stage: Stage, place: int, steps: int) -> Stretch:
+    mixture = stage.mixture or experiment.mixture
+    named = _heads(stage.train, list(experiment.tasks), experiment.target)
+    tasks = set(named or experiment.tasks)
+    if stage.mixture is not None and mixture.shares is not None:
+        tasks &= mixture.shares.keys()
+    plateau = (experiment.train.patience or PLATEAU) if stage.until else None
+    return Stretch(
+        name=stage.name,
+        key=place,
+        train=tuple(stage.train),
+        tasks=tuple(sorted(tasks)),
+        mixture=mixture,
+        steps=steps,
+        patience=plateau or experiment.train.patience,
+        optimizer=dict(stage.optimizer),
+        anew=place == 0,
+    )
+
+
+def _folds(experiment: Experiment, own: Sequence[Stretch], folds: int) -> list[Stretch]:
+    """Give the stages of the models that answer out of fold: everything learns, from the start."""
+    steps = experiment.stacking.fold_steps
+    if folds and steps is None:
+        first = [stage.stacks for stage in own].index(True)
+        steps = sum(stage.steps for stage in own[:first])
+    return [
+        Stretch(
+            name=f"fold-{fold + 1}",
+            key=f"fold-{fold + 1}",
+            train=("encoder", "heads"),
+            tasks=tuple(sorted(experiment.tasks)),
+            mixture=experiment.mixture,
+            steps=steps or 0,
+            patience=None,
+            optimizer={},
+            anew=True,
+            fold=fold,
+        )
+        for fold in range(folds)
+    ]
+
+
+def _heads(train: Sequence[str], tasks: Sequence[str], target: str | None) -> set[str]:
+    found = {entry.removeprefix("head:") for entry in train if entry.startswith("head:")}
+    found |= set(tasks) if "heads" in train else set()
+    return found | ({target} if "target" in train and target is not None else set())
