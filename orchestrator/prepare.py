@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +124,7 @@ def prepare(
             problems.append(Problem("", str(error)))
     if reader is not None:
         problems += _too_long(experiment, reader)
+        bound = _read(experiment, bound, reader, problems)
     if problems or reader is None:
         raise ExperimentError(problems, origin)
     folder = _saved(reader, cache)
@@ -172,6 +173,27 @@ def _rows(
         smoothing = experiment.task_regularization(name).label_smoothing
         bound[name] = family(task.data, fitted, task.loss, smoothing)
     return bound, splits
+
+
+def _read(
+    experiment: Experiment,
+    bound: Mapping[str, Family[Any]],
+    reader: Reader,
+    problems: list[Problem],
+) -> dict[str, Family[Any]]:
+    """Bind the families also to what they need of the tokenizer, adding to ``problems``."""
+    found = {}
+    for name, family in bound.items():
+        try:
+            read = family.reading(reader)
+        except ValueError as error:
+            kind = experiment.tasks[name].family
+            problems.append(Problem(f"tasks.{name}.family", f"is {kind!r}, which {error}"))
+            continue
+        found[name] = type(family)(
+            family.data, {**family.fitted, **read}, family.loss_options, family.label_smoothing
+        )
+    return found
 
 
 def _too_long(experiment: Experiment, reader: Reader) -> Iterable[Problem]:
