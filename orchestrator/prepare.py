@@ -42,6 +42,8 @@ class PreparedSplit(BaseModel):
     """Bad rows left out."""
     strange: int
     """Rows whose label is outside the label set."""
+    unlabelled: int = 0
+    """Rows left out for want of a label."""
     truncated: int
     """Rows cut to the greatest length."""
     token_count: int
@@ -234,6 +236,7 @@ def _tokens(
             rows=counts.rows,
             set_aside=splits.set_aside[split],
             strange=splits.strange[split],
+            unlabelled=splits.unlabelled[split],
             truncated=counts.truncated,
             token_count=counts.tokens,
             terms=counts.terms,

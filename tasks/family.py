@@ -185,6 +185,14 @@ class Family(ABC, Generic[Keys]):
         """Name the columns of the data that this task reads; one that is missing is an error."""
 
     @classmethod
+    def label_columns(cls, data: Keys) -> list[str]:
+        """Name the columns of the answer: a row that has nothing there takes no part in the task.
+
+        None of them where nothing is an answer, or where answers come from the texts themselves.
+        """
+        return []
+
+    @classmethod
     def reading(cls, reader: Reads) -> dict[str, Any]:
         """Learn from the tokenizer what the task needs, as JSON data that joins what was fitted.
 
