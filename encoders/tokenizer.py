@@ -59,6 +59,24 @@ class Reader:
         """Give the number of different token ids."""
         return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
 
+    @property
+    def mask(self) -> int | None:
+        """Give the id of the token that hides others, or None if there is none."""
+        token = self.config.get("mask_token")
+        return None if token is None else self.tokenizer.token_to_id(token)
+
+    @property
+    def special(self) -> list[int]:
+        """List the ids of tokens that are no text, such as separators."""
+        added = self.tokenizer.get_added_tokens_decoder()
+        return sorted(number for number, token in added.items() if token.special)
+
+    def pieces(self) -> list[str]:
+        """Give every token as it reads alone, in the order of ids; ids not in use are empty."""
+        last = max(self.tokenizer.get_vocab(with_added_tokens=True).values())
+        alone = [[number] for number in range(last + 1)]
+        return self.tokenizer.decode_batch(alone, skip_special_tokens=False)
+
     def __call__(self, texts: Sequence[Text], max_length: int | None = None) -> list[Encoded]:
         """Tokenise ``texts``, each cut to ``max_length`` tokens or to ``limit``, if that is less.
 

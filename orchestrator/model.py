@@ -105,14 +105,17 @@ class MultiTaskModel(nn.Module):
         """Give every head's output on its rows, in fp32; one encoder pass over the whole batch."""
         device = batch.input_ids.device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.bf16):
-            added = [self.head(task).inputs(rows) for task, rows in batch.rows.items()]
+            ids, every = batch.input_ids, {}
+            for task, rows in batch.rows.items():
+                ids, every[task] = self.head(task).replaced(ids, rows)
+            added = [self.head(task).inputs(rows) for task, rows in every.items()]
             hidden = self.encoder(
-                batch.input_ids,
+                ids,
                 batch.type_ids,
                 batch.offsets,
                 [addition for addition in added if addition is not None],
             )
-            outputs = {task: self.head(task)(hidden, rows) for task, rows in batch.rows.items()}
+            outputs = {task: self.head(task)(hidden, rows) for task, rows in every.items()}
         found = {task: _fp32(output) for task, output in outputs.items()}
         if self.log_variances:
             found[VARIANCES] = {t: self.log_variances[_key(t)]() for t in self.families}

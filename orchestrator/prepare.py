@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ class PreparedSplit(BaseModel):
     """Bad rows left out."""
     strange: int
     """Rows whose label is outside the label set."""
+    unlabelled: int = 0
+    """Rows left out for want of a label."""
     truncated: int
     """Rows cut to the greatest length."""
     token_count: int
@@ -126,6 +128,7 @@ def prepare(
             problems.append(Problem("", str(error)))
     if reader is not None:
         problems += _too_long(experiment, reader)
+        bound = _read(experiment, bound, reader, problems)
     if problems or reader is None:
         raise ExperimentError(problems, origin)
     folder = _saved(reader, cache)
@@ -182,6 +185,27 @@ def _rows(
     return bound, splits
 
 
+def _read(
+    experiment: Experiment,
+    bound: Mapping[str, Family[Any]],
+    reader: Reader,
+    problems: list[Problem],
+) -> dict[str, Family[Any]]:
+    """Bind the families also to what they need of the tokenizer, adding to ``problems``."""
+    found = {}
+    for name, family in bound.items():
+        try:
+            read = family.reading(reader)
+        except ValueError as error:
+            kind = experiment.tasks[name].family
+            problems.append(Problem(f"tasks.{name}.family", f"is {kind!r}, which {error}"))
+            continue
+        found[name] = type(family)(
+            family.data, {**family.fitted, **read}, family.loss_options, family.label_smoothing
+        )
+    return found
+
+
 def _too_long(experiment: Experiment, reader: Reader) -> Iterable[Problem]:
     for name, task in experiment.tasks.items():
         if task.data.max_length is not None and task.data.max_length > reader.limit:
@@ -220,6 +244,7 @@ def _tokens(
             rows=counts.rows,
             set_aside=splits.set_aside[split],
             strange=splits.strange[split],
+            unlabelled=splits.unlabelled[split],
             truncated=counts.truncated,
             token_count=counts.tokens,
             terms=counts.terms,

@@ -195,7 +195,8 @@ def own_store() -> str:
 
 def _input(data: DataSplit) -> DatasetInput:
     contexts = {"train": "training", "validation": "validation", "test": "testing"}
-    counts = {name: getattr(data, name) for name in ("rows", "truncated", "set_aside", "strange")}
+    names = ("rows", "truncated", "set_aside", "strange", "unlabelled")
+    counts = {name: getattr(data, name) for name in names}
     dataset = Dataset(
         name=f"{data.task}/{data.split}",
         digest=data.digest[:DIGEST_LENGTH] or "unknown",

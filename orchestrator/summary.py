@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class DataSplit:
     """Bad rows left out."""
     strange: int
     """Rows whose label is outside the label set."""
+    unlabelled: int = 0
+    """Rows left out for want of a label."""
 
 
 class Summary:
@@ -104,7 +106,7 @@ class Summary:
         """Give every split of every task."""
         for task, found in sorted(self.prepared.get("tasks", {}).items()):
             for split, own in found["splits"].items():
-                kept = ("source", "digest", "rows", "truncated", "set_aside", "strange")
+                kept = {field.name for field in fields(DataSplit)} & own.keys()
                 yield DataSplit(task, split, **{key: own[key] for key in kept})
 
     def settings(self) -> Iterator[tuple[str, str]]:

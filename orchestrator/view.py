@@ -119,20 +119,30 @@ def phrase(answer: Any) -> str:
         case {"label": label, "probabilities": {**probabilities}}:
             return f"{label} ({probabilities[label]:.2f})"
         case {"labels": [*labels], "probabilities": {**probabilities}}:
-            given = [f"{label} ({probabilities[label]:.2f})" for label in labels]
-            return ", ".join(given) or "none"
+            return _chances((label, probabilities[label]) for label in labels) or "none"
         case {"topic": topic, "words": [*words], "distribution": [*distribution]}:
             return f"{topic} ({distribution[topic]:.2f}): {' '.join(words)}"
         case {"predicate": {"text": text}, "arguments": arguments}:
             told = [f"{one['label']} {one['text']!r}" for one in arguments]
             return f"{text}({', '.join(told)})"
-        case {"text": text, "label": label}:
-            return f"{label} {text!r}"
-        case {"text": text, **rest} if not rest:
-            return str(text)
+        case {"text": text, **rest}:
+            return _piece(str(text), dict(rest)) or json.dumps(answer, ensure_ascii=False)
         case {"value": float(value), **rest} if not rest:
             return f"{value:.3f}"
         case [*several]:
             return "; ".join(map(phrase, several)) or "none"
         case _:
             return json.dumps(answer, ensure_ascii=False)
+
+
+def _piece(text: str, about: Mapping[Any, Any]) -> str | None:
+    """Put into words what was found of a piece of a text, or give the text if that is all."""
+    if "label" in about:
+        return f"{about['label']} {text!r}"
+    if "tokens" in about:
+        return f"{text} {_chances((one['token'], one['score']) for one in about['tokens'])}"
+    return None if about else text
+
+
+def _chances(named: Iterable[tuple[Any, Any]]) -> str:
+    return ", ".join(f"{name} ({chance:.2f})" for name, chance in named)

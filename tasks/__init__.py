@@ -22,6 +22,7 @@ PARTS = frozenset(
         "family",
         "files",
         "grammar",
+        "head",
         "labels",
         "lexicon",
         "numbers",

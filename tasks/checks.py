@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.family import Data, Family, Fault
@@ -28,6 +28,11 @@ def checked(
         for sheet in sheets.values()
         if not sheet.table.num_rows and not sheet.faults
     ]
+    columns = family.label_columns(data)
+    labelled = {s: _labelled(name, columns, s, sheets[s], found, problems) for s in sheets}
+    sheets = {split: sheet for split, sheet in labelled.items() if sheet is not None}
+    if "train" not in sheets:
+        return {}, found, problems
     try:
         fitted = family.fit(data, each(sheets["train"].table))
     except ValueError:
@@ -46,13 +51,8 @@ def checked(
         if len(faults) > data.max_bad_rows:
             problems.append(_refusal(name, sheet.source, faults, data.max_bad_rows))
             continue
-        rows = sheet.table.num_rows
-        kept = None
         if bad:
-            kept = [index for index in range(rows) if index not in bad]
-            sheet = Sheet(
-                sheet.source, sheet.table.take(kept), [sheet.number(index) for index in kept]
-            )
+            sheet = sheet.only([i for i in range(sheet.table.num_rows) if i not in bad])
             if split == "train":  # what was set aside must not leave its labels behind
                 fitted = family.fit(data, each(sheet.table))
         if faults and not sheet.table.num_rows:
@@ -64,6 +64,42 @@ def checked(
         found.strange[split] = len(outside)
         found.notes += _notes(name, sheet, len(faults), outside)
     return fitted, found, problems
+
+
+def _labelled(
+    name: str,
+    columns: Sequence[str],
+    split: str,
+    sheet: Sheet,
+    found: Splits,
+    problems: list[str],
+) -> Sheet | None:
+    """Leave out the rows without a label, and tell; a split of nothing else is None.
+
+    Blanks are no labels: empty cells are all that a text file can say of what is missing.
+    """
+    lacking = {
+        index
+        for column in columns
+        for index, value in enumerate(sheet.table[column].to_pylist())
+        if value is None or (isinstance(value, str) and not value.strip())
+    }
+    rows = sheet.table.num_rows
+    found.unlabelled[split] = len(lacking)
+    if not lacking:
+        return sheet
+    where = f"rows of {sheet.source} have no label in column {' or '.join(map(repr, columns))}"
+    if len(lacking) < rows or sheet.faults:
+        found.notes.append(f"tasks.{name}: {len(lacking)} of {rows} {where} and take no part.")
+        return sheet.only([index for index in range(rows) if index not in lacking])
+    if split == "train":
+        problems.append(
+            f"tasks.{name}: all {rows} {where}; expected at least one that has. Name the right"
+            " column under `data`."
+        )
+    else:
+        found.notes.append(f"tasks.{name}: all {rows} {where}, so there is no {split} split.")
+    return None
 
 
 def _faults(

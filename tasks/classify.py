@@ -70,6 +70,11 @@ class Classify(TextFamily[ClassifyData]):
         """Name the columns in use."""
         return [*cls.text_columns(data), data.distribution or data.label]
 
+    @classmethod
+    def label_columns(cls, data: ClassifyData) -> list[str]:
+        """Name the column of the answer."""
+        return [data.distribution or data.label]
+
     def fault(self, row: Row, training: bool) -> Fault | None:
         """Say what is wrong with a row."""
         if fault := self.text_fault(row):

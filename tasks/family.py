@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import TypeVar
+
+from tasks.head import Head as Head
+from tasks.head import Rows as Rows
 
 IGNORED = -100
 """The label of a position that takes no part in a loss (PyTorch's ``ignore_index``)."""
@@ -65,6 +68,16 @@ class Encoded(Protocol):
     truncated: bool
     before: int
     """For ``Windows``: tokens of the second text that come before this window, 0 in the first."""
+
+
+class Reads(Protocol):
+    """What a family may ask of a tokenizer."""
+
+    @property
+    def mask(self) -> int | None: ...
+    @property
+    def special(self) -> list[int]: ...
+    def pieces(self) -> list[str]: ...
 
 
 class Data(BaseModel):
@@ -117,47 +130,6 @@ class Fault:
     column: str
     found: Any
     expected: str
-
-
-@dataclass
-class Rows:
-    """The rows of one task inside a packed batch. All indices point into the packed tokens.
-
-    A row is one or more *sequences* (two for a marked sentence and its plain copy, several for
-    windows over a long text). With zero rows every tensor is empty; heads must then still touch
-    all their parameters, so that every rank computes the same set of gradients.
-    """
-
-    sequences: Tensor
-    """``[rows]``: number of sequences of each row."""
-    starts: Tensor
-    """``[sequences]``: the first token of each."""
-    lengths: Tensor
-    """``[sequences]``: tokens of each."""
-    summary: Tensor
-    """``[sequences]``: the token that stands for the whole sequence (first, or last for GPT-2)."""
-    words: Tensor
-    """``[words]``: the first token of each word, in order of rows, sequences, words."""
-    word_counts: Tensor
-    """``[sequences]``: words of each sequence."""
-    columns: dict[str, Tensor] = field(default_factory=dict)
-    """The family's own columns, flat over the rows."""
-    counts: dict[str, Tensor] = field(default_factory=dict)
-    """``[rows]``: how many entries of each column belong to each row."""
-
-    def __len__(self) -> int:
-        return len(self.sequences)
-
-
-class Head(nn.Module):
-    """One task's own layers: ``forward(hidden [tokens, width], rows)`` gives the outputs."""
-
-    marks: ClassVar[tuple[str, ...]] = ()
-    """Names of the layers that ``inputs`` uses."""
-
-    def inputs(self, rows: Rows) -> tuple[Tensor, Tensor] | None:
-        """Give vectors to add to the input embeddings: positions ``[n]`` and ``[n, width]``."""
-        return None
 
 
 class Family(ABC, Generic[Keys]):
@@ -213,6 +185,23 @@ class Family(ABC, Generic[Keys]):
     @abstractmethod
     def column_names(cls, data: Keys) -> list[str]:
         """Name the columns of the data that this task reads; one that is missing is an error."""
+
+    @classmethod
+    def label_columns(cls, data: Keys) -> list[str]:
+        """Name the columns of the answer: a row that has nothing there takes no part in the task.
+
+        None of them where nothing is an answer, or where answers come from the texts themselves.
+        """
+        return []
+
+    @classmethod
+    def reading(cls, reader: Reads) -> dict[str, Any]:
+        """Learn from the tokenizer what the task needs, as JSON data that joins what was fitted.
+
+        While rows are checked it is not known yet. Raises ``ValueError`` for a tokenizer that the
+        family cannot do with, in words that go on from the family's name.
+        """
+        return {}
 
     @classmethod
     def gather(cls, data: Keys, rows: list[Row], whole: Iterable[Row] | None = None) -> list[Row]:

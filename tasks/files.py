@@ -6,7 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,11 @@ class Sheet:
     def number(self, index: int) -> int:
         """Give the number in the file of the row at this index."""
         return index + 1 if self.numbers is None else self.numbers[index]
+
+    def only(self, kept: Sequence[int]) -> Sheet:
+        """Keep the rows at these indices."""
+        numbers = [self.number(index) for index in kept]
+        return replace(self, table=self.table.take(kept), numbers=numbers)
 
 
 def read(path: Path, columns: Sequence[str]) -> Sheet:

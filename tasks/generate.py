@@ -80,6 +80,11 @@ class Generate(TextFamily[GenerateData]):
         """Name the columns in use."""
         return [*cls.text_columns(data), data.target]
 
+    @classmethod
+    def label_columns(cls, data: GenerateData) -> list[str]:
+        """Name the column of the answer."""
+        return [data.target]
+
     def fault(self, row: Row, training: bool) -> Fault | None:
         """Say what is wrong with a row."""
         column = self.data.target

@@ -62,6 +62,11 @@ class Multilabel(TextFamily[MultilabelData]):
         """Name the columns in use."""
         return [*cls.text_columns(data), data.labels]
 
+    @classmethod
+    def label_columns(cls, data: MultilabelData) -> list[str]:
+        """Name the column of the answer."""
+        return [data.labels]
+
     def fault(self, row: Row, training: bool) -> Fault | None:
         """Say what is wrong with a row."""
         if fault := self.text_fault(row):

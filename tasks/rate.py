@@ -116,6 +116,11 @@ class Rate(TextFamily[RateData]):
         item = [data.item] if data.item else []
         return [data.user, *item, *cls.text_columns(data), data.target]
 
+    @classmethod
+    def label_columns(cls, data: RateData) -> list[str]:
+        """Name the column of the answer."""
+        return [data.target]
+
     def fault(self, row: Row, training: bool) -> Fault | None:
         """Say what is wrong with a row."""
         for column, what in ((self.data.user, "a user"), (self.data.item, "an item")):

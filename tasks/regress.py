@@ -44,6 +44,11 @@ class Regress(TextFamily[RegressData]):
         """Name the columns in use."""
         return [*cls.text_columns(data), data.target]
 
+    @classmethod
+    def label_columns(cls, data: RegressData) -> list[str]:
+        """Name the column of the answer."""
+        return [data.target]
+
     def fault(self, row: Row, training: bool) -> Fault | None:
         """Say what is wrong with a row."""
         return self.text_fault(row) or numbers.fault(self.data.target, row.get(self.data.target))

@@ -153,6 +153,11 @@ class Roles(Family[RolesData]):
         return [data.tokens, data.predicate, data.tags]
 
     @classmethod
+    def label_columns(cls, data: RolesData) -> list[str]:
+        """Name the column of the answer."""
+        return [data.tags]
+
+    @classmethod
     def gather(
         cls, data: RolesData, rows: list[Row], whole: Iterable[Row] | None = None
     ) -> list[Row]:

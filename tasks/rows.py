@@ -14,6 +14,7 @@ from tasks.files import Sheet
 from tasks.splits import Splits
 
 SPLITS = ("train", "validation", "test")
+NUMBERS = (pa.int32(), pa.int64(), pa.float32(), pa.float64())
 
 
 class RowError(ValueError):
@@ -38,6 +39,7 @@ def load(
     try:
         sheets = _sheets(data, _columns(family, data), places)
         fitted, found, problems = checks.checked(name, family, data, sheets)
+        own = list(found.rows)
         if not problems:
             _cut_and_limit(name, family(data, fitted), found, seed)
     except (ValueError, LookupError) as error:
@@ -45,7 +47,7 @@ def load(
     if problems:
         raise RowError(problems)
     for split, table in found.rows.items():
-        whole = sheets[split if split in sheets else "train"].table
+        whole = sheets[split if split in own else "train"].table
         found.rows[split] = splits.gathered(table, family, data, whole)
         found.digests[split] = splits.digest(found.rows[split])
     return fitted, found
@@ -130,14 +132,13 @@ def _take(found: Splits, split: str, origin: str, indices: list[int]) -> None:
     found.numbers[split] = [i + 1 if numbers is None else numbers[i] for i in indices]
     found.rows[split] = found.rows[origin].take(indices).combine_chunks()
     found.sources[split] = found.sources[origin]
-    found.set_aside.setdefault(split, 0)
-    found.strange.setdefault(split, 0)
+    for counts in (found.set_aside, found.strange, found.unlabelled):
+        counts.setdefault(split, 0)
 
 
 def _hub(path: str, config: str | None, revision: str | None) -> dict[str, pa.Table]:
     """Load the splits of a hub data set, or of a folder that ``datasets`` understands.
 
-    Class labels come as their names. A split whose class labels are all hidden (-1) is left out.
     Raises ``ValueError`` without a revision, or when the data set cannot be had.
     """
     if revision is None:
@@ -156,28 +157,24 @@ def _hub(path: str, config: str | None, revision: str | None) -> dict[str, pa.Ta
             f" {error}. Check the id, the revision and the network, or download it once and set"
             " data.path to its folder, without data.revision"
         ) from error
-    loaded = {split: _table(found[split]) for split in SPLITS if split in found}
-    return {split: table for split, table in loaded.items() if table is not None}
+    return {split: _table(found[split]) for split in SPLITS if split in found}
 
 
-def _table(rows: Any) -> pa.Table | None:
-    """Give a split as a table, or None when one of its class labels is hidden in all rows."""
+def _table(rows: Any) -> pa.Table:
+    """Give a split as a table; class labels have their names, and hidden ones (-1) are null.
+
+    A column of numbers is hidden if it holds nothing but -1.
+    """
     import datasets
 
-    names = {
-        column: feature
-        for column, feature in rows.features.items()
-        if isinstance(feature, datasets.ClassLabel)
-        or isinstance(getattr(feature, "feature", None), datasets.ClassLabel)
-    }
     table: pa.Table = rows.with_format("arrow")[:]
-    for column, feature in names.items():
-        values = table[column].to_pylist()
-        if values and all(value == -1 for value in values):
-            return None
+    for place, (column, feature) in enumerate(rows.features.items()):
         label = getattr(feature, "feature", feature)
-        named = [_named(label, value) for value in values]
-        table = table.set_column(table.column_names.index(column), column, pa.array(named))
+        if isinstance(label, datasets.ClassLabel):
+            named = [_named(label, value) for value in table[column].to_pylist()]
+            table = table.set_column(place, column, pa.array(named))
+        elif table[column].type in NUMBERS and table[column].unique().to_pylist() == [-1]:
+            table = table.set_column(place, column, pa.nulls(len(table)))
     return table
 
 

@@ -32,6 +32,8 @@ class Splits:
     """Bad rows left out, up to ``data.max_bad_rows`` a split."""
     strange: dict[str, int] = field(default_factory=dict)
     """Rows of validation and test whose label is outside the label set; they count as missed."""
+    unlabelled: dict[str, int] = field(default_factory=dict)
+    """Rows left out because they have nothing where the task's answer should stand."""
     notes: list[str] = field(default_factory=list)
     """What the user should be told once."""
     digests: dict[str, str] = field(default_factory=dict)

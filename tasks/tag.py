@@ -77,6 +77,11 @@ class Tag(Family[TagData]):
         """Name the columns in use."""
         return [data.tokens, data.tags]
 
+    @classmethod
+    def label_columns(cls, data: TagData) -> list[str]:
+        """Name the column of the answer."""
+        return [data.tags]
+
     def fault(self, row: Row, training: bool) -> Fault | None:
         """Say what is wrong with a row."""
         tokens = row.get(self.data.tokens)

@@ -32,7 +32,7 @@ def fitted(family: type[Family[Any]], rows: Sequence[Row], **options: Any) -> Fa
     """Build a family on rows read once, as from a stream."""
     data = {name: options.pop(name) for name in list(options) if name in family.Data.model_fields}
     keys = family.Data(path="rows", **data)
-    return family(keys, family.fit(keys, iter(rows)), **options)
+    return family(keys, family.fit(keys, iter(rows)) | family.reading(reader()), **options)
 
 
 def example(
@@ -78,11 +78,11 @@ class Little(nn.Module):
 
     def forward(self, batch: Batch) -> Any:
         """Give the head's output."""
-        rows = batch.rows["task"]
+        ids, rows = self.head.replaced(batch.input_ids, batch.rows["task"])
         lengths = batch.offsets.diff()
         sequence = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
         places = torch.arange(len(sequence)) - batch.offsets[sequence]
-        hidden = self.embed(batch.input_ids) + self.place(places)
+        hidden = self.embed(ids) + self.place(places)
         if (added := self.head.inputs(rows)) is not None:
             hidden = hidden.index_add(0, *added)
         total = hidden.new_zeros(len(lengths), WIDTH).index_add(0, sequence, hidden)

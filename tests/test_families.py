@@ -40,8 +40,8 @@ def made(family: Family[Any], rows: list[Row]) -> Callable[..., Any]:
         batch, terms = packed(family, chosen, reader(), limit)
         torch.manual_seed(0)
         table = torch.nn.functional.layer_norm(torch.randn(4000, WIDTH), [WIDTH])
-        found = batch.rows["task"]
-        return head.eval()(table[batch.input_ids], found), found, terms
+        ids, found = head.eval().replaced(batch.input_ids, batch.rows["task"])
+        return head(table[ids], found), found, terms
 
     return make
 
@@ -235,8 +235,13 @@ def test_cut_rows_are_still_answered_and_scored_in_full(
 def test_raw_texts_are_answered_with_their_own_characters(
     case: Case, family: Family[Any], made: Callable[..., Any]
 ) -> None:
-    text = "  Ann's old dog\u2014Rex\u2014saw the film!"
-    row = family.ask({"text": text, "pair": "the film", "unasked": 3} | case.asked)
+    record = {
+        "text": "  Ann's old dog\u2014Rex\u2014saw the film!",
+        "pair": "the film",
+        "unasked": 3,
+    }
+    record |= case.asked
+    row, text = family.ask(record), str(record["text"])
     output, found, terms = made([row])
     assert terms == 0
     prediction = family.decode(output, found)[0]

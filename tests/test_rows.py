@@ -7,6 +7,7 @@ import pytest
 
 from tasks import rows
 from tasks.classify import Classify
+from tasks.regress import Regress
 from tasks.roles import FIRST, PREDICATES, Roles
 from tests.written import load, save, sentences, write
 
@@ -102,16 +103,25 @@ def test_the_hub_loader_names_class_labels_and_leaves_hidden_ones_out(tmp_path: 
     import datasets
 
     features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+        {
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=["no", "yes"]),
+            "target": datasets.Value("float32"),
+        }
     )
-    for split, labels in (("train", [0, 1, 1]), ("validation", [1, 0, 0]), ("test", [-1, -1, -1])):
-        made = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": labels}, features)
+    for split, labels in (("train", [0, 1, 1]), ("validation", [1, -1, 0]), ("test", [-1, -1, -1])):
+        columns = {"text": ["a", "b", "c"], "label": labels, "target": labels}
+        made = datasets.Dataset.from_dict(columns, features)
         made.to_parquet(tmp_path / "set" / f"{split}.parquet")
     data = Classify.Data(path=str(tmp_path / "set"), revision="main")
     fitted, found = rows.load("topic", Classify, data, [tmp_path], 0)
     assert [row["label"] for row in found.each("train")] == ["no", "yes", "yes"]
     assert sorted(found.rows) == ["train", "validation"]
+    assert found.unlabelled == {"train": 0, "validation": 1, "test": 3}
     assert fitted["labels"] == ["no", "yes"]
+    numbers = Regress.Data(path=str(tmp_path / "set"), revision="main")
+    _, found = rows.load("score", Regress, numbers, [tmp_path], 0)
+    assert found.unlabelled == {"train": 0, "validation": 0, "test": 3}
     _, direct = load(tmp_path / "set", max_bad_rows=3)
     assert direct.rows["train"].num_rows == 3
 

@@ -100,6 +100,10 @@ def test_answers_are_put_into_words() -> None:
         ({"text": "Ein Mann [rennt]."}, "Ein Mann [rennt]."),
         ({"topic": 1, "words": ["oil", "gas"], "distribution": [0.2, 0.8]}, "1 (0.80): oil gas"),
         ([{"start": 0, "end": 3, "text": "Ann", "label": "answer", "score": 0.9}], "answer 'Ann'"),
+        (
+            [{"text": "[MASK]", "tokens": [{"token": "dog", "score": 0.5}]}],
+            "[MASK] dog (0.50)",
+        ),
         ({"odd": [1, 2]}, '{"odd": [1, 2]}'),
     ],
 )
