@@ -78,6 +78,9 @@ class HeadRegularization(Section):
 
     head_dropout: Share = 0.1
     label_smoothing: Share = 0.0
+    r_drop: float = Field(0.0, ge=0)
+    """Above 0: each training row is read twice, and how strongly both answers are to agree (alpha
+    of Wu et al. 2021). For families whose answers are chances."""
 
 
 class Regularization(HeadRegularization):

@@ -81,8 +81,9 @@ class GlobalPart:
     coefficients: dict[str, float]
     """See ``joint_step``."""
     tokens: int
+    """Of its rows, each counted once, also where it is read twice."""
     borrowed: int
-    """Tokens read a second time, at weight 0, by ranks that would have had nothing to do."""
+    """Tokens read once more, at weight 0, by ranks that would have had nothing to do."""
 
 
 class Training:
@@ -97,6 +98,8 @@ class Training:
         self.train = {task: prepared.open(task, "train") for task in self.tasks}
         self.validation = {task: prepared.open(task, "validation") for task in self.tasks}
         self.plan = planned(work.experiment, self.train)
+        strengths = {t: self.experiment.task_regularization(t).r_drop for t in self.tasks}
+        self.twice = {task: strength for task, strength in strengths.items() if strength}
         resumed = checkpoint.newest(work.run)
         if resumed is None:
             self.progress = Progress(0)
@@ -172,12 +175,13 @@ class Training:
         if self.experiment.weighting == "fixed":
             wanted = {task: own.weight for task, own in self.experiment.tasks.items()}
         factors = coefficients(wanted, numbers, terms)
-        lengths = [int(length) for length in planned.lengths]
+        times = [1 + (task in self.twice) for task, _ in picked]
+        lengths = [int(n) * m for n, m in zip(planned.lengths, times, strict=True)]
         world, limit = self.work.world, self.experiment.batch.micro_tokens
         cut = plan.split(lengths, world.ranks, limit)
         borrowed = lengths[0] * sum(not micro for own in cut for micro in own)
         batches = [self._collated([picked[i] for i in micro], picked) for micro in cut[world.rank]]
-        return batches, GlobalPart(terms, factors, sum(lengths), borrowed)
+        return batches, GlobalPart(terms, factors, int(planned.lengths.sum()), borrowed)
 
     def _collated(self, own: Sequence[tuple[str, int]], every: Sequence[tuple[str, int]]) -> Batch:
         """Pack a micro-batch; one without rows borrows one at weight 0, to keep the ranks level."""
@@ -185,7 +189,7 @@ class Training:
         for task, index in own or every[:1]:
             rows.setdefault(task, []).append(self.train[task].example(index))
         summary = self.engine.model.encoder.summary
-        batch = collate(rows, self.families, summary, 1.0 if own else 0.0)
+        batch = collate(rows, self.families, summary, 1.0 if own else 0.0, self.twice)
         return batch.to(self.work.device)
 
     def evaluate(self) -> Evaluation:

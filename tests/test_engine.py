@@ -44,12 +44,18 @@ def whole(engine: Engine) -> dict[str, torch.Tensor]:
 
 
 def trajectory(
-    stage: int | None, steps: int, micro: int = 25, weighting: str = "fixed"
+    stage: int | None,
+    steps: int,
+    micro: int = 25,
+    weighting: str = "fixed",
+    twice: dict[str, float] | None = None,
+    dropout: float = 0.0,
 ) -> dict[str, Any]:
     """Train a few steps; give the global loss sums of each step and the last weights."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     run = ToyRun(weighting, **OPTIMIZERS)
-    engine = build(run, stage, run.model())
+    run.twice = twice or {}
+    engine = build(run, stage, run.model(dropout))
     sums, absent = [], []
     for step in range(steps):
         before = whole(engine)
@@ -118,6 +124,29 @@ def test_learnt_weights_are_the_same_at_every_stage(
     for found in pair.run(trajectory, stage, STEPS, 25, "uncertainty"):
         assert all(found["absent"])
         for name, value in uncertain["weights"].items():
+            torch.testing.assert_close(found["weights"][name], value, rtol=1e-4, atol=1e-5)
+
+
+TWICE = {"rare": 0.5, "tags": 2.0}
+
+
+@pytest.mark.parametrize("stage", [None, 3])
+def test_reading_rows_twice_changes_nothing_where_nothing_is_dropped(
+    pair: Workers, expected: dict[str, Any], stage: int | None
+) -> None:
+    for found in pair.run(trajectory, stage, STEPS, 25, "fixed", TWICE):
+        torch.testing.assert_close(found["sums"], expected["sums"], rtol=1e-5, atol=1e-6)
+        for name, value in expected["weights"].items():
+            torch.testing.assert_close(found["weights"][name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_readings_agree_alike_at_every_stage(pair: Workers, stage: int) -> None:
+    arguments = (STEPS, 25, "fixed", TWICE, 0.3)
+    twin = pair.run(trajectory, None, *arguments)[0]
+    for found in pair.run(trajectory, stage, *arguments):
+        torch.testing.assert_close(found["sums"], twin["sums"], rtol=1e-5, atol=1e-6)
+        for name, value in twin["weights"].items():
             torch.testing.assert_close(found["weights"][name], value, rtol=1e-4, atol=1e-5)
 
 

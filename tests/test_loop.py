@@ -62,6 +62,7 @@ STRENGTHS = {
         "l2_sp": 0.1,
         "mixout": 0.2,
         "ema": 0.8,
+        "r_drop": 0.5,
         "layer_decay": 0.8,
         "reinit_layers": 1,
     },

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from orchestrator import checkpoint, training
+from orchestrator.batch import Batch
 from orchestrator.training import Training
 from tests.looped import MakeWork, last, trained
 
@@ -42,6 +43,25 @@ def test_weights_of_tasks_scale_their_part_of_the_objective(work: MakeWork) -> N
         factors.append(part.coefficients)
     assert factors[1]["topic"] == pytest.approx(3 * factors[0]["topic"])
     assert factors[1]["sentiment"] == factors[0]["sentiment"]
+
+
+def test_rows_that_are_read_twice_count_once_and_fill_micro_batches_twice(work: MakeWork) -> None:
+    plain, drop = (
+        Training(work(name, **{"tasks.topic.regularization.r_drop": strength}))
+        for name, strength in (("plain", 0.0), ("drop", 1.0))
+    )
+    (batches, once), (doubled, twice) = plain._batches(0), drop._batches(0)
+    assert once == replace(twice, borrowed=once.borrowed)
+
+    def rows(found: list[Batch], task: str) -> int:
+        return sum(len(batch.rows[task]) for batch in found)
+
+    assert rows(doubled, "topic") == 2 * rows(batches, "topic") > 0
+    assert rows(doubled, "sentiment") == rows(batches, "sentiment") > 0
+    limit = plain.experiment.batch.micro_tokens
+    assert all(len(batch.input_ids) <= limit for batch in doubled)
+    assert len(doubled) > len(batches)
+    assert drop.evaluate().scores == plain.evaluate().scores
 
 
 def test_averages_are_what_is_scored_and_saved_and_the_weights_go_on_beside_them(

@@ -19,6 +19,8 @@ from orchestrator.optimizer import Layers, groups
 from orchestrator.plan import Plan, split
 from orchestrator.settings import Optimizer
 from orchestrator.weighting import coefficients
+from tasks import labels
+from tasks.agreement import Chances, Comparable
 from tasks.family import Data, Family, Fault, Head, Rows
 
 
@@ -74,7 +76,7 @@ class ToyHead(Head):
         return self.out(self.dropout(picked))
 
 
-class Toy(Family):
+class Toy(Family, Comparable):
     """Three classes, for a whole sequence or for each word."""
 
     Data = ToyData
@@ -112,10 +114,13 @@ class Toy(Family):
     def loss(self, output: Tensor, rows: Rows) -> Tensor:
         return F.cross_entropy(output, rows.columns["label"], reduction="sum") / math.log(3)
 
+    def log_chances(self, output: Tensor, rows: Rows) -> list[Chances]:
+        return [labels.log_chances(output, rows.columns["label"])]
+
     def decode(self, output: Tensor, rows: Rows) -> list[Any]:
-        labels = output.argmax(-1)
+        best = output.argmax(-1)
         counts = rows.word_counts.tolist() if self.per_word else [1] * len(rows)
-        return [part.tolist() for part in labels.split(counts)]
+        return [part.tolist() for part in best.split(counts)]
 
     def score(self, predictions: Any, golds: Any) -> dict[str, float]:
         pairs = [
@@ -174,6 +179,7 @@ class ToyRun:
             t: ToyTag(ToyData(), {}) if t == "tags" else Toy(ToyData(), {}) for t in SIZES
         }
         self.weights = dict.fromkeys(SIZES, 1.0)
+        self.twice: dict[str, float] = {}
         self.settings = {
             t: Optimizer(
                 **{
@@ -213,7 +219,8 @@ class ToyRun:
             rows: dict[str, list[Any]] = {}
             for i in chosen or [0]:
                 rows.setdefault(picked[i][0], []).append(picked[i][1])
-            batches.append(collate(rows, self.families, "first", 1.0 if chosen else 0.0))
+            weight = 1.0 if chosen else 0.0
+            batches.append(collate(rows, self.families, "first", weight, self.twice))
         return batches, factors
 
     def step(
