@@ -139,6 +139,23 @@ class Mixture(Section):
     """Passes over its rows after which a task leaves and its share goes to the others."""
 
 
+class Weighting(Section):
+    """How losses are weighed against each other. A name alone stands for it with its defaults."""
+
+    name: Literal["fixed", "uncertainty", "famo"] = "fixed"
+    """By ``tasks.NAME.weight``; by variances that are learnt (Kendall et al. 2018); by how far each
+    loss falls (Liu et al. 2023)."""
+    lr: float = Field(0.025, gt=0)
+    """For famo: learning rate of the weights' logits."""
+    decay: float = Field(0.01, ge=0)
+    """For famo: how strongly they are drawn back to equal weights."""
+
+
+def _named(value: Any) -> Any:
+    """Read a word as the name of a way."""
+    return {"name": value} if isinstance(value, str) else value
+
+
 class Batch(Section):
     """Sizes in tokens, special tokens included."""
 
@@ -212,8 +229,7 @@ class Experiment(Section):
     score: Annotated[str | None, NONE] = None
     """``task/metric`` that ranks checkpoints; default is the target's main score, else the mean."""
     mixture: Mixture = Mixture()
-    weighting: Literal["fixed", "uncertainty"] = "fixed"
-    """How losses are weighed: by ``tasks.NAME.weight``, or by learnt variances (Kendall 2018)."""
+    weighting: Annotated[Weighting, BeforeValidator(_named)] = Weighting()
     optimizer: Optimizer = Optimizer()
     """The encoder's."""
     regularization: Regularization = Regularization()

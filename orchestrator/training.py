@@ -20,6 +20,7 @@ from orchestrator.checkpoint import Progress
 from orchestrator.engine import Engine
 from orchestrator.evaluate import Evaluation, Examples, Ranks, evaluate, main_score
 from orchestrator.experiment import Experiment
+from orchestrator.famo import Famo, famo_step
 from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
@@ -126,6 +127,11 @@ class Training:
         if self.shadow is not None:
             self.engine.average(average, self.experiment.regularization.ema)
         self.engine.restore(state)
+        self.famo: Famo | None = None
+        weighting = self.experiment.weighting
+        if weighting.name == "famo":
+            self.famo = Famo(self.tasks, weighting.lr, weighting.decay, work.device)
+            self.famo.restore(state)
 
     def _first_weights(self, model: MultiTaskModel, resumed: Path | None) -> dict[str, Tensor]:
         """Give the encoder's weights before the first step, where L2-SP or mixout asks for them."""
@@ -155,7 +161,8 @@ class Training:
         seeds = [
             keyed.torch_seed(seed, "step", step, world.rank, place) for place in range(len(batches))
         ]
-        sums = joint_step(self.engine, batches, part.coefficients, world.ranks, seeds)
+        arguments = (self.engine, batches, part.coefficients, world.ranks, seeds)
+        sums = famo_step(*arguments, self.famo) if self.famo else joint_step(*arguments)
         told = torch.cat([sums, sums.new_tensor([float(self.work.stop())])])
         if world.ranks > 1:
             dist.all_reduce(told)
@@ -172,7 +179,7 @@ class Training:
             terms[task] = terms.get(task, 0) + int(self.train[task].terms[index])
             numbers[task] = numbers.get(task, 0) + 1
         wanted = None
-        if self.experiment.weighting == "fixed":
+        if self.experiment.weighting.name == "fixed":
             wanted = {task: own.weight for task, own in self.experiment.tasks.items()}
         factors = coefficients(wanted, numbers, terms)
         times = [1 + (task in self.twice) for task, _ in picked]
@@ -232,7 +239,10 @@ class Training:
         """Write a checkpoint and keep, beside it, only the best one."""
         progress, rank = self.progress, self.work.world.rank
         own, work = self.experiment.resolved(), self.work
-        folder = checkpoint.save(work.run, self.engine, progress, work.fingerprint, rank, own)
+        beside = self.famo.state() if self.famo else {}
+        folder = checkpoint.save(
+            work.run, self.engine, progress, work.fingerprint, rank, own, beside
+        )
         if rank == 0:
             checkpoint.prune(work.run, {progress.step, progress.best_step or progress.step})
         if self.work.world.ranks > 1:

@@ -68,7 +68,7 @@ def trajectory(
             own = [n for n in before if n.startswith(f"{task}.")]
             absent.append(all(torch.equal(before[n], after[n]) for n in own))
     averages = {f"{name} averaged": value.clone() for name, value in engine.averaged()}
-    weights = whole(engine) | averages
+    weights = whole(engine) | averages | run.famo.state()
     found = {"sums": torch.stack(sums), "weights": weights, "absent": absent}
     if isinstance(engine, DeepSpeedEngine):
         engine.close()
@@ -125,6 +125,25 @@ def test_learnt_weights_are_the_same_at_every_stage(
         assert all(found["absent"])
         for name, value in uncertain["weights"].items():
             torch.testing.assert_close(found["weights"][name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def levelled(alone: Workers) -> dict[str, Any]:
+    return alone.run(trajectory, None, STEPS, 25, "famo")[0]
+
+
+@pytest.mark.parametrize("stage", [None, 0, 2, 3])
+def test_weights_by_how_far_losses_fall_are_the_same_at_every_stage(
+    pair: Workers, levelled: dict[str, Any], stage: int | None
+) -> None:
+    assert len([name for name in levelled["weights"] if name.startswith("famo/")]) == 4 * len(SIZES)
+    both = pair.run(trajectory, stage, STEPS, 25, "famo")
+    for found in both:
+        assert all(found["absent"])
+        for name, value in levelled["weights"].items():
+            torch.testing.assert_close(found["weights"][name], value, rtol=1e-4, atol=1e-5)
+            if name.startswith("famo/"):
+                assert torch.equal(found["weights"][name], both[0]["weights"][name]), name
 
 
 TWICE = {"rare": 0.5, "tags": 2.0}

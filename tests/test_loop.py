@@ -72,8 +72,8 @@ STRENGTHS = {
 
 @pytest.mark.parametrize(
     ("stops", "more"),
-    [((3, 2), {}), ((2, 1), {}), ((3, 1), STRENGTHS)],
-    ids=["between looks", "at a look", "drawn back and averaged"],
+    [((3, 2), {}), ((2, 1), {}), ((3, 1), STRENGTHS), ((3, 1), {"weighting": "famo"})],
+    ids=["between looks", "at a look", "drawn back and averaged", "weighed by falling losses"],
 )
 def test_a_run_stopped_twice_ends_with_the_bits_of_an_untouched_one(
     work: MakeWork, stops: tuple[int, int], more: dict[str, Any]

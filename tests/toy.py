@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from orchestrator import keyed
 from orchestrator.batch import OWN, Batch, collate
+from orchestrator.famo import Famo, famo_step
 from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
@@ -171,6 +172,7 @@ class ToyRun:
 
     def __init__(self, weighting: str = "fixed", **optimizers: dict[str, Any]) -> None:
         self.weighting = weighting
+        self.famo = Famo(sorted(SIZES), 0.025, 0.01, torch.device("cpu"))
         self.data = {t: examples(t, n, t == "tags") for t, n in SIZES.items()}
         lengths = {t: np.array([e["length"] for e in d], np.int32) for t, d in self.data.items()}
         total = sum(SIZES.values())
@@ -229,4 +231,6 @@ class ToyRun:
         engine.optimizer.set_rates(step, 10)
         batches, factors = self.batches(step, rank, ranks, micro)
         seeds = [keyed.torch_seed(0, step, rank, place) for place in range(len(batches))]
+        if self.weighting == "famo":
+            return famo_step(engine, batches, factors, ranks, seeds, self.famo)
         return joint_step(engine, batches, factors, ranks, seeds)
