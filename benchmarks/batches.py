@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from orchestrator import plan, stages, training, weights
+from orchestrator import plan, stages, weights
 from orchestrator.batch import Batch, collate
 from orchestrator.experiment import Experiment, load
 from orchestrator.prepare import Prepared
@@ -47,9 +47,8 @@ class Source:
         prepared = Prepared.read(run)
         self.families = {task: prepared.family(task) for task in sorted(experiment.tasks)}
         self.rows = {task: prepared.open(task, "train") for task in self.families}
-        self.plan = training.planned(
-            experiment, self.rows, stages.of(experiment, prepared.layers)[0]
-        )
+        first = stages.of(experiment, prepared.layers)[0]
+        self.plan = stages.planned(experiment, prepared.lengths(), first)
         self.encoder = weights.first(experiment, self.families, Path(prepared.reader)).encoder
 
     def step(self, step: int, rank: int, ranks: int) -> Planned:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ class Batch:
     """Each task's rows, in sorted order of the tasks; all tasks of the run, also those absent."""
     weight: float = 1.0
     """0 for a batch that only keeps this rank in step with the others."""
+    twice: Mapping[str, float] = field(default_factory=dict)
+    """Tasks whose rows are here twice, all of them and then all again, each with the strength of
+    R-Drop (see ``tasks/agreement.py``)."""
 
     def to(self, device: torch.device) -> Batch:
         """Move every tensor to a device."""
@@ -64,8 +67,14 @@ def collate(
     families: Mapping[str, Family],
     summary: str,
     weight: float = 1.0,
+    twice: Mapping[str, float] | None = None,
 ) -> Batch:
-    """Pack the examples of each task; ``summary`` is ``first`` or ``last`` (see ``Encoder``)."""
+    """Pack the examples of each task; ``summary`` is ``first`` or ``last`` (see ``Encoder``).
+
+    The tasks in ``twice`` have each example read two times (see ``Batch``).
+    """
+    twice = twice or {}
+    examples = {t: [*own, *own] if t in twice else own for t, own in examples.items()}
     flat = [example for task in sorted(families) for example in examples.get(task, ())]
     lengths = _joined([e["sequences"] for e in flat])
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -83,6 +92,7 @@ def collate(
         torch.from_numpy(offsets),
         rows,
         weight,
+        twice,
     )
 
 

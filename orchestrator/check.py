@@ -23,8 +23,8 @@ from orchestrator.evaluate import Ranks
 from orchestrator.experiment import Experiment, ExperimentError
 from orchestrator.plan import Plan
 from orchestrator.prepare import Prepared
-from orchestrator.stages import Stretch
-from orchestrator.training import Training, Work, planned
+from orchestrator.stages import Stretch, planned
+from orchestrator.training import Training, Work
 
 LARGEST = 8192
 """Tokens of the step that is taken; a larger global batch is cut to a step of this size."""
@@ -102,10 +102,9 @@ def check(experiment: Experiment, prepared: Prepared) -> Report:
         told, part = training.step()
         rate = part.tokens / (time.perf_counter() - began)
     sums = dict(zip(training.tasks, told.tolist(), strict=False))
-    train = {task: prepared.open(task, "train") for task in experiment.tasks}
     parts = []
     for stage in worker.stages:
-        dealt = planned(experiment, train, stage)
+        dealt = planned(experiment, prepared.lengths(), stage)
         parts += [_part(task, stage, prepared, dealt) for task in stage.tasks]
     whole = sum(part.tokens for part in parts)
     model = training.engine.model

@@ -68,17 +68,20 @@ def save(
     fingerprint: str,
     rank: int,
     settings: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint; all ranks must call, rank 0 writes. A half-written one is never seen.
 
     ``settings`` are the experiment's, for who finds the folder alone; nothing here reads them.
     Weights and optimizer tensors are stored whole, by parameter name, in fp32: they resume a run
     bit for bit, and on any number of ranks at any ZeRO stage. Where averages follow the weights,
-    they are the checkpoint's weights, and the weights go on beside the optimizer's tensors.
+    they are the checkpoint's weights, and the weights go on beside the optimizer's tensors, like
+    ``beside``: what else decides the future, equal on all ranks.
     """
     final = run / FOLDER / f"step-{progress.step:06d}"
     weights = dict(_copied(engine.averaged(), rank))
     state = dict(_copied(engine.state(), rank))
+    state |= dict(_copied((beside or {}).items(), rank))
     if engine.optimizer.averages:
         state |= {f"{name}{RAW}": value for name, value in _copied(engine.weights(), rank)}
     if rank:

@@ -12,6 +12,7 @@ from orchestrator import presets
 from orchestrator.problems import Problem, nearest, shown
 from orchestrator.sections import Mixture
 from orchestrator.settings import TASK_NAME, Experiment
+from tasks.agreement import Comparable
 from tasks.family import Family
 
 LESS_IS_BETTER = frozenset({"rmse", "mae", "kl", "perplexity", "loss"})
@@ -59,6 +60,7 @@ def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
         *_stages(experiment, names),
         *_stacking(experiment, names),
         *_whole_matrices(experiment),
+        *_read_twice(experiment),
         *_deepspeed(experiment.deepspeed.config),
         *_tracking(experiment.tracking.uri),
     ]
@@ -210,6 +212,19 @@ def _whole_matrices(experiment: Experiment) -> Iterator[Problem]:
             f"is {experiment.regularization.mixout:g} and deepspeed.zero_stage is 3, which keeps "
             f"no whole weights to mix. Set deepspeed.zero_stage=2 or regularization.mixout=0",
         )
+
+
+def _read_twice(experiment: Experiment) -> Iterator[Problem]:
+    """Find R-Drop on tasks whose answers cannot be compared; these do not inherit it."""
+    for name, task in experiment.tasks.items():
+        strength = task.regularization.r_drop
+        if strength and not issubclass(tasks.get(task.family), Comparable):
+            fitting = [own for own in tasks.names() if issubclass(tasks.get(own), Comparable)]
+            yield Problem(
+                f"tasks.{name}.regularization.r_drop",
+                f"is {strength:g}, but the family {task.family} gives no chances that two readings "
+                f"could agree on; expected one of {', '.join(fitting)}. Leave it out",
+            )
 
 
 def _deepspeed(config: Mapping[str, Any]) -> Iterator[Problem]:

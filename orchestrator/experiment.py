@@ -15,6 +15,7 @@ from orchestrator.document import changes, override, read, varied
 from orchestrator.problems import ExperimentError, Problem, nearest, shape, shown
 from orchestrator.sections import HEAD_LR, HeadRegularization, Mixture, Section, Stage, Task, Train
 from orchestrator.settings import Experiment
+from tasks.agreement import Comparable
 from tasks.family import Data
 
 __all__ = ["Experiment", "ExperimentError", "load", "override", "parse", "places"]
@@ -158,6 +159,8 @@ def _inherit(task: Task, draft: Experiment) -> Task:
     """Give a head what it does not set itself: the experiment's, with its own learning rate."""
     optimizer = draft.optimizer.model_copy(update={"lr": HEAD_LR, **_own(task.optimizer)})
     shared = {key: getattr(draft.regularization, key) for key in HeadRegularization.model_fields}
+    if not issubclass(tasks.get(task.family), Comparable):
+        shared["r_drop"] = 0.0
     regularization = HeadRegularization(**shared | _own(task.regularization))
     return task.model_copy(update={"optimizer": optimizer, "regularization": regularization})
 

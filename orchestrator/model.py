@@ -12,6 +12,7 @@ from encoders.layers import depth
 from orchestrator import keyed
 from orchestrator.batch import Batch
 from orchestrator.weighting import LogVariance
+from tasks.agreement import Comparable, agreed
 from tasks.family import Family, Head
 
 VARIANCES = ""
@@ -126,10 +127,19 @@ class MultiTaskModel(nn.Module):
         return dict(outputs.get(VARIANCES, {}))
 
     def loss_sums(self, outputs: Mapping[str, Any], batch: Batch) -> dict[str, Tensor]:
-        """Sum each task's loss over its rows of this batch, in units (see ``Family.loss``)."""
-        return {
-            task: self.families[task].loss(outputs[task], rows) for task, rows in batch.rows.items()
-        }
+        """Sum each task's loss over its rows of this batch, in units (see ``Family.loss``).
+
+        Rows that were read twice cost what ``agreed`` says, as often as they stand in the plan.
+        """
+        found = {}
+        for task, rows in batch.rows.items():
+            family = self.families[task]
+            found[task] = family.loss(outputs[task], rows)
+            if task in batch.twice:
+                assert isinstance(family, Comparable)
+                both = family.log_chances(outputs[task], rows)
+                found[task] = agreed(found[task], both, batch.twice[task])
+        return found
 
     def named(self) -> Iterator[tuple[str, str | None, nn.Parameter]]:
         """Give every parameter with a name that depends on no other task, and its task if any.

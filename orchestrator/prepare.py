@@ -88,6 +88,10 @@ class Prepared(BaseModel):
             raise LookupError(f"task {task!r} has no split {split!r}; it has {', '.join(splits)}.")
         return Split(splits[split].tokens)
 
+    def lengths(self) -> dict[str, Any]:
+        """Give the tokens of each training row of each task."""
+        return {task: self.open(task, "train").lengths for task in self.tasks}
+
     def write(self, folder: Path) -> None:
         """Write ``FILE`` into a run's folder."""
         made = folder / f".{FILE}.tmp"

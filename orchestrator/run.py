@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator import checkpoint, identity, journal, stages, training, weights
+from orchestrator import checkpoint, identity, journal, stages, weights
 from orchestrator.access import held, secure_ray
 from orchestrator.coherence import unscored
 from orchestrator.experiment import Experiment, ExperimentError, load
@@ -43,9 +43,8 @@ def ready(
     families = {task: prepared.family(task) for task in experiment.tasks}
     if problems := unscored(experiment, families):
         raise ExperimentError(problems, origin)
-    train = {task: prepared.open(task, "train") for task in experiment.tasks}
     for stage in stages.of(experiment, prepared.layers):
-        training.planned(experiment, train, stage)
+        stages.planned(experiment, prepared.lengths(), stage)
     return prepared, identity.ingredients(experiment, contents(experiment, prepared))
 
 
@@ -227,7 +226,8 @@ def results(folder: Path, records: list[Record]) -> dict[str, Any]:
         for task in sorted(experiment.tasks)
     }
     last = checkpoint.progress(checkpoint.newest(folder) or checkpoint.best(folder))
-    seen = training.seen(experiment, prepared, stages.of(experiment, prepared.layers), last)
+    stretches = stages.of(experiment, prepared.layers)
+    seen = stages.seen(experiment, prepared.lengths(), stretches, last.began, last.step)
     return {
         "run_id": folder.name,
         "mlflow_run_id": Tracker(folder).mlflow_run_id,

@@ -18,6 +18,11 @@ def _none(value: Any) -> Any:
     return None if value == "none" else value
 
 
+def _named(value: Any) -> Any:
+    """Read a word as the name of a way."""
+    return {"name": value} if isinstance(value, str) else value
+
+
 def _whole_or(word: str, least: int = 1) -> Callable[[Any], Any]:
     """Accept a whole number or one word."""
 
@@ -30,6 +35,7 @@ def _whole_or(word: str, least: int = 1) -> Callable[[Any], Any]:
 
 
 NONE = BeforeValidator(_none)
+NAMED = BeforeValidator(_named)
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -74,6 +80,9 @@ class HeadRegularization(Section):
 
     head_dropout: Share = 0.1
     label_smoothing: Share = 0.0
+    r_drop: float = Field(0.0, ge=0)
+    """Above 0: each training row is read twice, and how strongly both answers are to agree (alpha
+    of Wu et al. 2021). For families whose answers are chances."""
 
 
 class Regularization(HeadRegularization):
@@ -130,6 +139,18 @@ class Mixture(Section):
     """Equal shares."""
     max_epochs: Annotated[Positive | None, NONE] = None
     """Passes over its rows after which a task leaves and its share goes to the others."""
+
+
+class Weighting(Section):
+    """How losses are weighed against each other. A name alone stands for it with its defaults."""
+
+    name: Literal["fixed", "uncertainty", "famo"] = "fixed"
+    """By ``tasks.NAME.weight``; by variances that are learnt (Kendall et al. 2018); by how far each
+    loss falls (Liu et al. 2023)."""
+    lr: float = Field(0.025, gt=0)
+    """For famo: learning rate of the weights' logits."""
+    decay: float = Field(0.01, ge=0)
+    """For famo: how strongly they are drawn back to equal weights."""
 
 
 class Stage(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from orchestrator.document import text
 from orchestrator.precision import resolve_precision
 from orchestrator.sections import (
     NAME,
+    NAMED,
     NONE,
     Batch,
     DeepSpeed,
@@ -26,6 +27,7 @@ from orchestrator.sections import (
     Task,
     Tracking,
     Train,
+    Weighting,
 )
 
 TASK_NAME = r"^[A-Za-z][A-Za-z0-9_-]*$"
@@ -43,8 +45,7 @@ class Experiment(Section):
     score: Annotated[str | None, NONE] = None
     """``task/metric`` that ranks checkpoints; default is the target's main score, else the mean."""
     mixture: Mixture = Mixture()
-    weighting: Literal["fixed", "uncertainty"] = "fixed"
-    """How losses are weighed: by ``tasks.NAME.weight``, or by learnt variances (Kendall 2018)."""
+    weighting: Annotated[Weighting, NAMED] = Weighting()
     optimizer: Optimizer = Optimizer()
     """The encoder's."""
     regularization: Regularization = Regularization()

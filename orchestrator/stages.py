@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator import presets
+from orchestrator import plan, presets
 from orchestrator.experiment import Experiment, ExperimentError
 from orchestrator.problems import Problem
 from orchestrator.sections import Mixture, Stage
@@ -144,3 +144,57 @@ def _heads(train: Sequence[str], tasks: Sequence[str], target: str | None) -> se
     found = {entry.removeprefix("head:") for entry in train if entry.startswith("head:")}
     found |= set(tasks) if "heads" in train else set()
     return found | ({target} if "target" in train and target is not None else set())
+
+
+def planned(experiment: Experiment, lengths: plan.Lengths, stage: Stretch) -> plan.Plan:
+    """Make the plan of a stage from its settings and the tokens of its tasks' training rows.
+
+    Raises ``ValueError`` if ``mixture.max_epochs`` ends before the stage's steps.
+    """
+    mixture, tasks = stage.mixture, stage.tasks
+    sizes = {task: len(lengths[task]) for task in tasks}
+    if mixture.shares is not None:
+        total = sum(mixture.shares[task] for task in tasks)
+        shares = {task: mixture.shares[task] / total for task in tasks}
+    elif mixture.uniform:
+        shares = dict.fromkeys(sizes, 1 / len(sizes))
+    else:
+        shares = plan.shares(sizes, mixture.temperature or 1.0)
+    made = plan.Plan(
+        {task: lengths[task] for task in tasks},
+        shares,
+        experiment.batch.tokens,
+        experiment.train.seed,
+        stage=stage.key,
+        max_epochs=mixture.max_epochs,
+    )
+    if made.steps < stage.steps:
+        raise ValueError(
+            f"mixture.max_epochs is {mixture.max_epochs}, so every task has left after "
+            f"{made.steps:.0f} steps, but train.steps is {experiment.train.steps}. "
+            f"Set train.steps={made.steps:.0f} or raise mixture.max_epochs."
+            if len(tasks) == len(experiment.tasks) and stage.steps == experiment.train.steps
+            else f"mixture.max_epochs is {mixture.max_epochs}, so in stage {stage.name} every task "
+            f"has left after {made.steps:.0f} steps of {stage.steps}. Raise mixture.max_epochs, or "
+            f"give the stage fewer steps."
+        )
+    return made
+
+
+def seen(
+    experiment: Experiment,
+    lengths: plan.Lengths,
+    stretches: Sequence[Stretch],
+    began: Sequence[int],
+    step: int,
+) -> dict[str, int]:
+    """Count each task's examples up to a step, those of fold models left out.
+
+    ``began`` holds the step at which each stage so far began.
+    """
+    total = dict.fromkeys(experiment.tasks, 0)
+    for stage, first, last in zip(stretches, began, [*began[1:], step], strict=False):
+        if stage.fold is None:
+            for task, count in planned(experiment, lengths, stage).counts(last - first).items():
+                total[task] += count
+    return total

@@ -21,11 +21,12 @@ from orchestrator.checkpoint import Progress
 from orchestrator.engine import Engine
 from orchestrator.evaluate import Evaluation, Examples, Ranks, evaluate, main_score
 from orchestrator.experiment import Experiment
+from orchestrator.famo import Famo, famo_step
 from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.prepare import Prepared
-from orchestrator.stages import Stretch
+from orchestrator.stages import Stretch, planned
 from orchestrator.weighting import coefficients
 
 
@@ -50,41 +51,6 @@ class Work:
         return stages.of(self.experiment, self.prepared.layers)
 
 
-def planned(experiment: Experiment, train: Mapping[str, Examples], stage: Stretch) -> plan.Plan:
-    """Make the plan of a stage from its settings and the lengths of its tasks' training rows.
-
-    Raises ``ValueError`` if ``mixture.max_epochs`` ends before the stage's steps.
-    """
-    mixture, tasks = stage.mixture, stage.tasks
-    sizes = {task: len(train[task]) for task in tasks}
-    if mixture.shares is not None:
-        total = sum(mixture.shares[task] for task in tasks)
-        shares = {task: mixture.shares[task] / total for task in tasks}
-    elif mixture.uniform:
-        shares = dict.fromkeys(sizes, 1 / len(sizes))
-    else:
-        shares = plan.shares(sizes, mixture.temperature or 1.0)
-    made = plan.Plan(
-        {task: train[task].lengths for task in tasks},
-        shares,
-        experiment.batch.tokens,
-        experiment.train.seed,
-        stage=stage.key,
-        max_epochs=mixture.max_epochs,
-    )
-    if made.steps < stage.steps:
-        raise ValueError(
-            f"mixture.max_epochs is {mixture.max_epochs}, so every task has left after "
-            f"{made.steps:.0f} steps, but train.steps is {experiment.train.steps}. "
-            f"Set train.steps={made.steps:.0f} or raise mixture.max_epochs."
-            if len(tasks) == len(experiment.tasks) and stage.steps == experiment.train.steps
-            else f"mixture.max_epochs is {mixture.max_epochs}, so in stage {stage.name} every task "
-            f"has left after {made.steps:.0f} steps of {stage.steps}. Raise mixture.max_epochs, or "
-            f"give the stage fewer steps."
-        )
-    return made
-
-
 @dataclass(frozen=True)
 class GlobalPart:
     """What all ranks know of a global batch."""
@@ -94,8 +60,9 @@ class GlobalPart:
     coefficients: dict[str, float]
     """See ``joint_step``."""
     tokens: int
+    """Of its rows, each counted once, also where it is read twice."""
     borrowed: int
-    """Tokens read a second time, at weight 0, by ranks that would have had nothing to do."""
+    """Tokens read once more, at weight 0, by ranks that would have had nothing to do."""
 
 
 class Training:
@@ -115,7 +82,10 @@ class Training:
         self.families = {task: prepared.family(task) for task in self.tasks}
         self.train: dict[str, Examples] = {t: prepared.open(t, "train") for t in stage.tasks}
         self.validation = {task: prepared.open(task, "validation") for task in self.tasks}
-        self.plan = planned(work.experiment, self.train, stage)
+        lengths = {task: rows.lengths for task, rows in self.train.items()}
+        self.plan = planned(work.experiment, lengths, stage)
+        strengths = {t: self.experiment.task_regularization(t).r_drop for t in self.tasks}
+        self.twice = {task: strength for task, strength in strengths.items() if strength}
         if start is None:
             model = weights.first(work.experiment, self.families, Path(prepared.reader))
         else:
@@ -147,6 +117,11 @@ class Training:
         if self.shadow is not None:
             self.engine.average(average, own.ema)
         self.engine.restore(state)
+        self.famo: Famo | None = None
+        weighting = self.experiment.weighting
+        if weighting.name == "famo":
+            self.famo = Famo(self.tasks, weighting.lr, weighting.decay, self.work.device)
+            self.famo.restore(state)
 
     def _first_weights(self, model: MultiTaskModel, start: Path | None) -> dict[str, Tensor]:
         """Give the encoder's weights before the first step, where L2-SP or mixout asks for them."""
@@ -179,7 +154,8 @@ class Training:
         seeds = [
             keyed.torch_seed(seed, "step", step, world.rank, place) for place in range(len(batches))
         ]
-        sums = joint_step(self.engine, batches, part.coefficients, world.ranks, seeds)
+        arguments = (self.engine, batches, part.coefficients, world.ranks, seeds)
+        sums = famo_step(*arguments, self.famo) if self.famo else joint_step(*arguments)
         told = torch.cat([sums, sums.new_tensor([float(self.work.stop())])])
         if world.ranks > 1:
             dist.all_reduce(told)
@@ -196,15 +172,16 @@ class Training:
             terms[task] = terms.get(task, 0) + int(self.train[task].terms[index])
             numbers[task] = numbers.get(task, 0) + 1
         wanted = None
-        if self.experiment.weighting == "fixed":
+        if self.experiment.weighting.name == "fixed":
             wanted = {task: own.weight for task, own in self.experiment.tasks.items()}
         factors = coefficients(wanted, numbers, terms)
-        lengths = [int(length) for length in planned.lengths]
+        times = [1 + (task in self.twice) for task, _ in picked]
+        lengths = [int(n) * m for n, m in zip(planned.lengths, times, strict=True)]
         world, limit = self.work.world, self.experiment.batch.micro_tokens
         cut = plan.split(lengths, world.ranks, limit)
         borrowed = lengths[0] * sum(not micro for own in cut for micro in own)
         batches = [self._collated([picked[i] for i in micro], picked) for micro in cut[world.rank]]
-        return batches, GlobalPart(terms, factors, sum(lengths), borrowed)
+        return batches, GlobalPart(terms, factors, int(planned.lengths.sum()), borrowed)
 
     def _collated(self, own: Sequence[tuple[str, int]], every: Sequence[tuple[str, int]]) -> Batch:
         """Pack a micro-batch; one without rows borrows one at weight 0, to keep the ranks level."""
@@ -212,7 +189,7 @@ class Training:
         for task, index in own or every[:1]:
             rows.setdefault(task, []).append(self.train[task].example(index))
         summary = self.engine.model.encoder.summary
-        batch = collate(rows, self.families, summary, 1.0 if own else 0.0)
+        batch = collate(rows, self.families, summary, 1.0 if own else 0.0, self.twice)
         return batch.to(self.work.device)
 
     def evaluate(self) -> Evaluation:
@@ -263,7 +240,10 @@ class Training:
         """Write a checkpoint and keep, beside it, only the best one."""
         progress, rank = self.progress, self.work.world.rank
         own, work = self.experiment.resolved(), self.work
-        folder = checkpoint.save(work.run, self.engine, progress, work.fingerprint, rank, own)
+        beside = self.famo.state() if self.famo else {}
+        folder = checkpoint.save(
+            work.run, self.engine, progress, work.fingerprint, rank, own, beside
+        )
         if rank == 0:
             checkpoint.prune(work.run, {progress.step, progress.best_step or progress.step})
         if self.work.world.ranks > 1:
@@ -284,17 +264,3 @@ def ended(stage: Stretch, progress: Progress) -> bool:
     """Say whether all steps of a stage are taken, or patience is at its end."""
     impatient = stage.patience is not None and progress.waited >= stage.patience
     return progress.taken >= stage.steps or impatient
-
-
-def seen(
-    experiment: Experiment, prepared: Prepared, stretches: Sequence[Stretch], progress: Progress
-) -> dict[str, int]:
-    """Count each task's examples over all stages so far, those of fold models left out."""
-    total = dict.fromkeys(experiment.tasks, 0)
-    train = {task: prepared.open(task, "train") for task in experiment.tasks}
-    ends = [*progress.began[1:], progress.step]
-    for stage, first, last in zip(stretches, progress.began, ends, strict=False):
-        if stage.fold is None:
-            for task, count in planned(experiment, train, stage).counts(last - first).items():
-                total[task] += count
-    return total

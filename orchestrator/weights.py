@@ -54,4 +54,5 @@ def _assembled(
 ) -> MultiTaskModel:
     dropouts = {task: experiment.task_regularization(task).head_dropout for task in families}
     precision = experiment.resolved()["train"]["precision"]
-    return MultiTaskModel(encoder, families, dropouts, seed, precision, experiment.weighting)
+    weighting = experiment.weighting.name
+    return MultiTaskModel(encoder, families, dropouts, seed, precision, weighting)

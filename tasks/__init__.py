@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 PARTS = frozenset(
     (
+        "agreement",
         "arguments",
         "builtin",
         "cells",

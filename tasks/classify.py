@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from sklearn import metrics
 from torch import Tensor
 
 from tasks import chances, labels
+from tasks.agreement import Chances, Comparable
 from tasks.family import IGNORED, CrossEntropy, Encoded, Fault, Head, Row, Rows
 from tasks.texts import TextData, TextFamily, TextHead
 
@@ -32,7 +34,7 @@ class ClassifyData(TextData):
         return self
 
 
-class Classify(TextFamily[ClassifyData]):
+class Classify(TextFamily[ClassifyData], Comparable):
     """One label a row. Predictions: ``{"label": ..., "probabilities": {label: p}}``.
 
     With ``distribution`` the truth is as soft as a prediction, and its likeliest label the mode.
@@ -118,6 +120,13 @@ class Classify(TextFamily[ClassifyData]):
             true = rows.columns["chances"].view(-1, len(self.labels))
             return chances.loss(self.loss_options, known, true, self.label_smoothing)
         return labels.cross_entropy(output, rows.columns["label"], self.label_smoothing)
+
+    def log_chances(self, output: Tensor, rows: Rows) -> list[Chances]:
+        """Give those of the labels."""
+        if self.data.distribution:
+            known = rows.counts["chances"] > 0
+            return [(output.log_softmax(1), known / math.log(len(self.labels)))]
+        return [labels.log_chances(output, rows.columns["label"])]
 
     def decode(self, output: Tensor, rows: Rows) -> list[dict[str, Any]]:
         """Choose the likeliest label."""

@@ -75,6 +75,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
     return total / math.log(logits.shape[1])
 
 
+def log_chances(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the chances that ``cross_entropy`` looks at (see ``agreement.Chances``)."""
+    return logits.log_softmax(1), (labels != IGNORED) / math.log(logits.shape[1])
+
+
 def index(value: Any, places: Mapping[str, int]) -> int:
     """Number a label by its place in the set; one outside it takes no part in the loss."""
     label = name(value)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tasks import labels
+from tasks.agreement import Chances, Comparable
 from tasks.family import Encoded, Fault, Head, Row, Rows
 from tasks.numbers import Plain
 from tasks.texts import TextData, TextFamily, TextHead
@@ -38,7 +39,7 @@ class Focal(Plain):
     """How much less a label counts that is nearly right; 0 is the binary cross entropy."""
 
 
-class Multilabel(TextFamily[MultilabelData]):
+class Multilabel(TextFamily[MultilabelData], Comparable):
     """Any labels a row. Predictions: ``{"labels": [...], "probabilities": {label: p}}``."""
 
     Data = MultilabelData
@@ -117,6 +118,12 @@ class Multilabel(TextFamily[MultilabelData]):
             right = torch.where(chosen > 0, known, -known).sigmoid()
             costs = costs * (1 - right) ** gamma
         return costs.sum() / (math.log(2) * 0.5**gamma)
+
+    def log_chances(self, output: Tensor, rows: Rows) -> list[Chances]:
+        """Give those of each label, yes and no, ``[rows * labels, 2]``."""
+        both = torch.stack([output, -output], -1).flatten(0, 1)
+        known = (rows.counts["chosen"] > 0).repeat_interleave(len(self.labels))
+        return [(functional.logsigmoid(both), known / math.log(2))]
 
     def decode(self, output: Tensor, rows: Rows) -> list[dict[str, Any]]:
         """Give every label of at least even chances."""

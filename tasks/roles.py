@@ -10,19 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks import labels, words
+from tasks.agreement import Chances, Comparable
 from tasks.arguments import as_set, frame, predicates_of, read_arguments
-from tasks.family import (
-    IGNORED,
-    CrossEntropy,
-    Data,
-    Encoded,
-    Family,
-    Fault,
-    Head,
-    Row,
-    Rows,
-    Text,
-)
+from tasks.family import IGNORED, CrossEntropy, Data, Encoded, Family, Fault, Head, Row, Rows, Text
 
 REACH = 16
 """Distances to the predicate beyond this many words look alike."""
@@ -113,7 +103,7 @@ def layout(rows: Rows, marked: bool) -> Layout:
     return Layout(roles, finding, rows.words[first[own] + at[own]], distance)
 
 
-class Roles(Family[RolesData]):
+class Roles(Family[RolesData], Comparable):
     """The roles of one predicate a row, and the predicates of each sentence.
 
     Predictions: ``{"arguments": [[label, [[start, end], ...]], ...], "predicates": [index, ...]}``
@@ -229,12 +219,18 @@ class Roles(Family[RolesData]):
 
     def loss(self, output: tuple[Tensor, Tensor], rows: Rows) -> Tensor:
         """Sum both cross entropies, in units of log(labels) and log 2."""
+        pairs = zip(output, self._true(rows), strict=True)
+        roles, found = (labels.cross_entropy(*pair, self.label_smoothing) for pair in pairs)
+        return roles + found
+
+    def log_chances(self, output: tuple[Tensor, Tensor], rows: Rows) -> list[Chances]:
+        """Give those of each word's roles, and whether it is a predicate."""
+        return [labels.log_chances(*pair) for pair in zip(output, self._true(rows), strict=True)]
+
+    def _true(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Give the labels that stand against each output."""
         plan = layout(rows, self.marked)
-        roles, found = output
-        true = rows.columns["predicates"][plan.finding]
-        return labels.cross_entropy(
-            roles, rows.columns["roles"][plan.roles], self.label_smoothing
-        ) + labels.cross_entropy(found, true, self.label_smoothing)
+        return rows.columns["roles"][plan.roles], rows.columns["predicates"][plan.finding]
 
     def decode(self, output: tuple[Tensor, Tensor], rows: Rows) -> list[dict[str, Any]]:
         """Read arguments off the likeliest legal tags, and list the words taken for predicates."""

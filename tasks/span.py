@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks import windows, words
+from tasks.agreement import Chances, Comparable
 from tasks.family import (
     CrossEntropy,
     Data,
@@ -61,7 +62,7 @@ class SpanHead(Head):
         return none, self.out(self.dropout(hidden[windows.tokens(rows)]))
 
 
-class Span(Family[SpanData]):
+class Span(Family[SpanData], Comparable):
     """An answer a row. Predictions: ``{"start": ..., "end": ..., "score": p}``, null for none.
 
     Start and end are characters of the context, end exclusive; golds have the context beside them.
@@ -186,6 +187,13 @@ class Span(Family[SpanData]):
         costs = -(1 - self.label_smoothing) * right - self.label_smoothing * even
         # A context without tokens leaves only none to choose, at no cost.
         return (costs / (2 * sizes.clamp_min(2).log())).sum()
+
+    def log_chances(self, output: tuple[Tensor, Tensor], rows: Rows) -> list[Chances]:
+        """Give those of each row's starts and ends, ``[rows * 2, places]``."""
+        chances, real = _chances(output, rows)
+        finite = chances.masked_fill(~real[..., None], torch.finfo(chances.dtype).min)
+        counts = (rows.counts["answer"] > 0) / (2 * real.sum(1).clamp_min(2).log())
+        return [(finite.transpose(1, 2).flatten(0, 1), counts.repeat_interleave(2))]
 
     def decode(self, output: tuple[Tensor, Tensor], rows: Rows) -> list[dict[str, Any]]:
         """Choose each row's likeliest legal pair of a start and an end, or none if that is."""

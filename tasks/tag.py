@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks import labels, words
+from tasks.agreement import Chances, Comparable
 from tasks.family import (
     IGNORED,
     CrossEntropy,
@@ -44,7 +45,7 @@ class TagHead(Head):
         return logits
 
 
-class Tag(Family[TagData]):
+class Tag(Family[TagData], Comparable):
     """One label a word. Predictions: ``{"tags": [...], "scores": [...]}``, one entry a word.
 
     A label set of nothing but O, B-X and I-X marks spans: it is completed with the missing B-X and
@@ -118,6 +119,10 @@ class Tag(Family[TagData]):
     def loss(self, output: Tensor, rows: Rows) -> Tensor:
         """Sum the cross entropy in units of log(labels)."""
         return labels.cross_entropy(output, rows.columns["tags"], self.label_smoothing)
+
+    def log_chances(self, output: Tensor, rows: Rows) -> list[Chances]:
+        """Give those of each word's labels."""
+        return [labels.log_chances(output, rows.columns["tags"])]
 
     def decode(self, output: Tensor, rows: Rows) -> list[dict[str, Any]]:
         """Choose each sentence's likeliest legal tags; a score is the tag's probability."""

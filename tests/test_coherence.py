@@ -116,3 +116,22 @@ def test_what_needs_whole_matrices_is_refused_where_they_are_sharded(
     assert "deepspeed.zero_stage=" in found[0]
     whole = {"deepspeed.zero_stage": 0 if "adafactor" in changes.values() else 2}
     parse(tiny_experiment(**{**changes, **whole}))
+
+
+GENERATE = {"family": "generate", "data": {"path": "here", "text": "text", "target": "target"}}
+
+
+def test_r_drop_is_inherited_by_families_that_give_chances_and_refused_by_others(
+    tiny_experiment: Build,
+) -> None:
+    changes = {"regularization.r_drop": 0.5, "tasks.words": GENERATE}
+    experiment = parse(tiny_experiment(**changes))
+    found = {task: own.regularization.r_drop for task, own in experiment.tasks.items()}
+    assert found == {"sentiment": 0.5, "topic": 0.5, "words": 0.0}
+    assert parse(experiment.resolved()).tasks == experiment.tasks
+    tree = tiny_experiment(**{"tasks.words": {**GENERATE, "regularization": {"r_drop": 1.0}}})
+    assert problems(tree) == [
+        "tasks.words.regularization.r_drop is 1, but the family generate gives no chances that two "
+        "readings could agree on; expected one of classify, multilabel, roles, span, tag. "
+        "Leave it out"
+    ]

@@ -44,12 +44,18 @@ def whole(engine: Engine) -> dict[str, torch.Tensor]:
 
 
 def trajectory(
-    stage: int | None, steps: int, micro: int = 25, weighting: str = "fixed"
+    stage: int | None,
+    steps: int,
+    micro: int = 25,
+    weighting: str = "fixed",
+    twice: dict[str, float] | None = None,
+    dropout: float = 0.0,
 ) -> dict[str, Any]:
     """Train a few steps; give the global loss sums of each step and the last weights."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     run = ToyRun(weighting, **OPTIMIZERS)
-    engine = build(run, stage, run.model())
+    run.twice = twice or {}
+    engine = build(run, stage, run.model(dropout))
     sums, absent = [], []
     for step in range(steps):
         before = whole(engine)
@@ -62,7 +68,7 @@ def trajectory(
             own = [n for n in before if n.startswith(f"{task}.")]
             absent.append(all(torch.equal(before[n], after[n]) for n in own))
     averages = {f"{name} averaged": value.clone() for name, value in engine.averaged()}
-    weights = whole(engine) | averages
+    weights = whole(engine) | averages | run.famo.state()
     found = {"sums": torch.stack(sums), "weights": weights, "absent": absent}
     if isinstance(engine, DeepSpeedEngine):
         engine.close()
@@ -118,6 +124,48 @@ def test_learnt_weights_are_the_same_at_every_stage(
     for found in pair.run(trajectory, stage, STEPS, 25, "uncertainty"):
         assert all(found["absent"])
         for name, value in uncertain["weights"].items():
+            torch.testing.assert_close(found["weights"][name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def levelled(alone: Workers) -> dict[str, Any]:
+    return alone.run(trajectory, None, STEPS, 25, "famo")[0]
+
+
+@pytest.mark.parametrize("stage", [None, 0, 2, 3])
+def test_weights_by_how_far_losses_fall_are_the_same_at_every_stage(
+    pair: Workers, levelled: dict[str, Any], stage: int | None
+) -> None:
+    assert len([name for name in levelled["weights"] if name.startswith("famo/")]) == 4 * len(SIZES)
+    both = pair.run(trajectory, stage, STEPS, 25, "famo")
+    for found in both:
+        assert all(found["absent"])
+        for name, value in levelled["weights"].items():
+            torch.testing.assert_close(found["weights"][name], value, rtol=1e-4, atol=1e-5)
+            if name.startswith("famo/"):
+                assert torch.equal(found["weights"][name], both[0]["weights"][name]), name
+
+
+TWICE = {"rare": 0.5, "tags": 2.0}
+
+
+@pytest.mark.parametrize("stage", [None, 3])
+def test_reading_rows_twice_changes_nothing_where_nothing_is_dropped(
+    pair: Workers, expected: dict[str, Any], stage: int | None
+) -> None:
+    for found in pair.run(trajectory, stage, STEPS, 25, "fixed", TWICE):
+        torch.testing.assert_close(found["sums"], expected["sums"], rtol=1e-5, atol=1e-6)
+        for name, value in expected["weights"].items():
+            torch.testing.assert_close(found["weights"][name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_readings_agree_alike_at_every_stage(pair: Workers, stage: int) -> None:
+    arguments = (STEPS, 25, "fixed", TWICE, 0.3)
+    twin = pair.run(trajectory, None, *arguments)[0]
+    for found in pair.run(trajectory, stage, *arguments):
+        torch.testing.assert_close(found["sums"], twin["sums"], rtol=1e-5, atol=1e-6)
+        for name, value in twin["weights"].items():
             torch.testing.assert_close(found["weights"][name], value, rtol=1e-4, atol=1e-5)
 
 

@@ -62,6 +62,7 @@ STRENGTHS = {
         "l2_sp": 0.1,
         "mixout": 0.2,
         "ema": 0.8,
+        "r_drop": 0.5,
         "layer_decay": 0.8,
         "reinit_layers": 1,
     },
@@ -71,8 +72,8 @@ STRENGTHS = {
 
 @pytest.mark.parametrize(
     ("stops", "more"),
-    [((3, 2), {}), ((2, 1), {}), ((3, 1), STRENGTHS)],
-    ids=["between looks", "at a look", "drawn back and averaged"],
+    [((3, 2), {}), ((2, 1), {}), ((3, 1), STRENGTHS), ((3, 1), {"weighting": "famo"})],
+    ids=["between looks", "at a look", "drawn back and averaged", "weighed by falling losses"],
 )
 def test_a_run_stopped_twice_ends_with_the_bits_of_an_untouched_one(
     work: MakeWork, stops: tuple[int, int], more: dict[str, Any]

@@ -174,8 +174,8 @@ def test_each_stage_has_its_own_schedule_order_and_optimizer(work: MakeWork) -> 
     assert (5, "topic/train/loss") in told
     assert (5, "sentiment/train/loss") not in told
     again = work(stages=[{"name": "a"}, {"name": "b"}])
-    rows = {task: again.prepared.open(task, "train") for task in again.experiment.tasks}
-    plans = [training.planned(again.experiment, rows, stage) for stage in again.stages]
+    lengths = again.prepared.lengths()
+    plans = [stages.planned(again.experiment, lengths, stage) for stage in again.stages]
     assert plans[0].step(0).examples.tolist() != plans[1].step(0).examples.tolist()
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from orchestrator import checkpoint, training
+from orchestrator import checkpoint, stages
+from orchestrator.batch import Batch
 from orchestrator.checkpoint import Progress
 from orchestrator.training import Training
 from tests.looped import MakeWork, last, trained
-
-
-class Rows(list[int]):
-    lengths = np.array([10], np.int32)
 
 
 @pytest.mark.parametrize(
@@ -30,9 +28,9 @@ class Rows(list[int]):
 def test_the_mixture_decides_the_shares(
     work: MakeWork, mixture: dict[str, Any], expected: float
 ) -> None:
-    rows: Any = {"sentiment": Rows(range(200)), "topic": Rows(range(100))}
+    lengths = {"sentiment": np.full(200, 10, np.int32), "topic": np.full(100, 10, np.int32)}
     own = work(mixture=mixture)
-    plan = training.planned(own.experiment, rows, own.stages[0])
+    plan = stages.planned(own.experiment, lengths, own.stages[0])
     assert plan.shares["sentiment"] == pytest.approx(expected)
 
 
@@ -44,6 +42,25 @@ def test_weights_of_tasks_scale_their_part_of_the_objective(work: MakeWork) -> N
         factors.append(part.coefficients)
     assert factors[1]["topic"] == pytest.approx(3 * factors[0]["topic"])
     assert factors[1]["sentiment"] == factors[0]["sentiment"]
+
+
+def test_rows_that_are_read_twice_count_once_and_fill_micro_batches_twice(work: MakeWork) -> None:
+    runs = [
+        work(f"{alpha}", **{"tasks.topic.regularization.r_drop": alpha}) for alpha in (0.0, 1.0)
+    ]
+    plain, drop = (Training(own, own.stages[0], Progress(0)) for own in runs)
+    (batches, once), (doubled, twice) = plain._batches(0), drop._batches(0)
+    assert once == replace(twice, borrowed=once.borrowed)
+
+    def rows(found: list[Batch], task: str) -> int:
+        return sum(len(batch.rows[task]) for batch in found)
+
+    assert rows(doubled, "topic") == 2 * rows(batches, "topic") > 0
+    assert rows(doubled, "sentiment") == rows(batches, "sentiment") > 0
+    limit = plain.experiment.batch.micro_tokens
+    assert all(len(batch.input_ids) <= limit for batch in doubled)
+    assert len(doubled) > len(batches)
+    assert drop.evaluate().scores == plain.evaluate().scores
 
 
 def test_averages_are_what_is_scored_and_saved_and_the_weights_go_on_beside_them(

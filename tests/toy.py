@@ -13,12 +13,15 @@ from torch.nn import functional as F
 
 from orchestrator import keyed
 from orchestrator.batch import OWN, Batch, collate
+from orchestrator.famo import Famo, famo_step
 from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.plan import Plan, split
 from orchestrator.sections import Optimizer
 from orchestrator.weighting import coefficients
+from tasks import labels
+from tasks.agreement import Chances, Comparable
 from tasks.family import Data, Family, Fault, Head, Rows
 
 
@@ -77,7 +80,7 @@ class ToyHead(Head):
         return self.out(self.dropout(picked))
 
 
-class Toy(Family):
+class Toy(Family, Comparable):
     """Three classes, for a whole sequence or for each word."""
 
     Data = ToyData
@@ -115,10 +118,13 @@ class Toy(Family):
     def loss(self, output: Tensor, rows: Rows) -> Tensor:
         return F.cross_entropy(output, rows.columns["label"], reduction="sum") / math.log(3)
 
+    def log_chances(self, output: Tensor, rows: Rows) -> list[Chances]:
+        return [labels.log_chances(output, rows.columns["label"])]
+
     def decode(self, output: Tensor, rows: Rows) -> list[Any]:
-        labels = output.argmax(-1)
+        best = output.argmax(-1)
         counts = rows.word_counts.tolist() if self.per_word else [1] * len(rows)
-        return [part.tolist() for part in labels.split(counts)]
+        return [part.tolist() for part in best.split(counts)]
 
     def score(self, predictions: Any, golds: Any) -> dict[str, float]:
         pairs = [
@@ -169,6 +175,7 @@ class ToyRun:
 
     def __init__(self, weighting: str = "fixed", **optimizers: dict[str, Any]) -> None:
         self.weighting = weighting
+        self.famo = Famo(sorted(SIZES), 0.025, 0.01, torch.device("cpu"))
         self.data = {t: examples(t, n, t == "tags") for t, n in SIZES.items()}
         lengths = {t: np.array([e["length"] for e in d], np.int32) for t, d in self.data.items()}
         total = sum(SIZES.values())
@@ -177,6 +184,7 @@ class ToyRun:
             t: ToyTag(ToyData(), {}) if t == "tags" else Toy(ToyData(), {}) for t in SIZES
         }
         self.weights = dict.fromkeys(SIZES, 1.0)
+        self.twice: dict[str, float] = {}
         self.settings = {
             t: Optimizer(
                 **{
@@ -216,7 +224,8 @@ class ToyRun:
             rows: dict[str, list[Any]] = {}
             for i in chosen or [0]:
                 rows.setdefault(picked[i][0], []).append(picked[i][1])
-            batches.append(collate(rows, self.families, "first", 1.0 if chosen else 0.0))
+            weight = 1.0 if chosen else 0.0
+            batches.append(collate(rows, self.families, "first", weight, self.twice))
         return batches, factors
 
     def step(
@@ -225,4 +234,6 @@ class ToyRun:
         engine.optimizer.set_rates(step, 10)
         batches, factors = self.batches(step, rank, ranks, micro)
         seeds = [keyed.torch_seed(0, step, rank, place) for place in range(len(batches))]
+        if self.weighting == "famo":
+            return famo_step(engine, batches, factors, ranks, seeds, self.famo)
         return joint_step(engine, batches, factors, ranks, seeds)
