@@ -56,6 +56,7 @@ def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
         *_score(experiment, names),
         *_train(experiment),
         *_whole_matrices(experiment),
+        *_resting(experiment),
         *_deepspeed(experiment.deepspeed.config),
         *_tracking(experiment.tracking.uri),
     ]
@@ -165,6 +166,24 @@ def _whole_matrices(experiment: Experiment) -> Iterator[Problem]:
             f"is {experiment.regularization.mixout:g} and deepspeed.zero_stage is 3, which keeps "
             f"no whole weights to mix. Set deepspeed.zero_stage=2 or regularization.mixout=0",
         )
+
+
+def _resting(experiment: Experiment) -> Iterator[Problem]:
+    """Find strengths that act on the encoder's own weights, where LoRA lets them rest."""
+    if experiment.encoder.lora is None:
+        return
+    reasons = {
+        "l2_sp": "there is nothing to draw back; lower encoder.lora.rank to hold it more tightly",
+        "mixout": "each already stands at its first value; set encoder.lora.dropout",
+        "reinit_layers": "layers drawn anew would stay as they were drawn",
+    }
+    for name, reason in reasons.items():
+        if value := getattr(experiment.regularization, name):
+            yield Problem(
+                f"regularization.{name}",
+                f"is {value:g}, but with encoder.lora the encoder's own weights rest: {reason}. "
+                f"Set regularization.{name}=0, or leave encoder.lora out",
+            )
 
 
 def _deepspeed(config: Mapping[str, Any]) -> Iterator[Problem]:

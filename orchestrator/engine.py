@@ -245,10 +245,16 @@ class DeepSpeedEngine(_Stateful):
         if self.stage < 3:
             yield from super().weights()
             return
+        from deepspeed.runtime.zero import GatheredParameters
         from deepspeed.utils import safe_get_full_fp32_param
 
         for name, _, parameter in self.model.named():
-            yield name, safe_get_full_fp32_param(parameter)
+            if parameter.requires_grad:
+                yield name, safe_get_full_fp32_param(parameter)
+                continue
+            with GatheredParameters(parameter):  # what rests has no master copy
+                whole = parameter.detach().clone()
+            yield name, whole
 
     def _fragment(self, parameter: nn.Parameter, group: int) -> Fragment:
         """Read DeepSpeed's own maps: ``_hp_mapping`` at stages 1 and 2, ``grad_position`` at 3."""

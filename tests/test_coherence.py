@@ -116,3 +116,16 @@ def test_what_needs_whole_matrices_is_refused_where_they_are_sharded(
     assert "deepspeed.zero_stage=" in found[0]
     whole = {"deepspeed.zero_stage": 0 if "adafactor" in changes.values() else 2}
     parse(tiny_experiment(**{**changes, **whole}))
+
+
+@pytest.mark.parametrize(
+    ("strength", "value"), [("l2_sp", 0.1), ("mixout", 0.2), ("reinit_layers", 1)]
+)
+def test_what_acts_on_weights_that_rest_is_refused_beside_lora(
+    tiny_experiment: Build, strength: str, value: float
+) -> None:
+    changes = {f"regularization.{strength}": value}
+    (problem,) = problems(tiny_experiment(**changes, **{"encoder.lora": {}}))
+    assert problem.startswith(f"regularization.{strength} is {value:g}, but with encoder.lora")
+    parse(tiny_experiment(**changes))
+    parse(tiny_experiment(**{"encoder.lora": {}, "regularization.layer_decay": 0.8}))
