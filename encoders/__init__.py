@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from encoders.encoder import Encoder
+    from encoders.lora import Lora
     from encoders.tokenizer import Encoded, Reader
 
 __all__ = ["Encoded", "Encoder", "Reader", "layer_count", "load", "reader"]
@@ -51,13 +52,17 @@ def load(
     dropout: float = 0.0,
     attention_dropout: float = 0.0,
     seed: int = 0,
+    lora: Lora | None = None,
+    apart: bool = False,
 ) -> Encoder:
     """Load the encoder ``model`` with its first weights, in fp32 and in training mode.
 
     ``folder`` holds the tokenizer that ``Reader.save`` wrote; ``tiny`` must have it, for others it
-    may replace the model's own. ``seed`` draws the weights of ``tiny`` and nothing else. The global
-    random state is left as it was.
+    may replace the model's own. ``seed`` draws the weights of ``tiny`` and LoRA's matrices, nothing
+    else. Where ``model`` is the folder of a network with such matrices beside it, they are merged
+    into it, unless they are to stay ``apart``. The global random state is left as it was.
     """
+    from encoders import lora as adapters
     from encoders import network, sources, tiny
     from encoders.encoder import Encoder
     from encoders.tokenizer import Reader
@@ -68,10 +73,17 @@ def load(
             raise ValueError(
                 "encoder.model is 'tiny': load needs folder=, where its Reader was saved"
             )
-        return Encoder(tiny.model(own.vocabulary, dropout, attention_dropout, seed), own)
-    source = sources.find(model, revision)
-    pretrained = network.pretrained(source, dropout, attention_dropout)
-    return Encoder(pretrained, own or sources.reader(source))
+        built = tiny.model(own.vocabulary, dropout, attention_dropout, seed)
+    else:
+        source = sources.find(model, revision)
+        built = network.pretrained(source, dropout, attention_dropout)
+        own = own or sources.reader(source)
+        beside = Path(source.path) / adapters.FOLDER
+        if beside.is_dir():
+            (adapters.load if apart else adapters.merge)(built, beside)
+    if lora is not None:
+        adapters.add(built, lora, seed)
+    return Encoder(built, own)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from encoders import dropout, packed, positions
+from encoders import dropout, lora, packed, positions
 from encoders.network import quiet
 from encoders.packed import Packing
 from encoders.tokenizer import Reader
@@ -118,10 +118,12 @@ class Encoder(nn.Module):
     def save(self, folder: Path | str, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write network and tokenizer as a folder that plain ``transformers`` loads.
 
+        LoRA's matrices lie in a folder in it, as peft writes them.
         ``weights``, by this module's parameter names, stand in where parameters are sharded.
         """
         state = self.network.state_dict()
         state |= {name.removeprefix("network."): w for name, w in (weights or {}).items()}
+        state, added = lora.parted(state)
         self.network.set_attn_implementation(self._own_attention)
         try:
             with quiet():
@@ -130,13 +132,15 @@ class Encoder(nn.Module):
             if self.packs:
                 self.network.set_attn_implementation(packed.NAME)
         self.reader.save(folder)
+        lora.save(self.network, added, Path(folder) / lora.FOLDER)
 
     def digest(self) -> str:
-        """Give the sha256 of the weights as they are now, whatever order they come in."""
+        """Give the sha256 of the weights as they are now, LoRA's aside, in whatever order."""
         sha = hashlib.sha256()
-        for name, parameter in sorted(self.network.named_parameters()):
+        own, _ = lora.parted(dict(self.network.named_parameters()))
+        for name, parameter in sorted(own.items()):
             sha.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
-            sha.update(parameter.detach().cpu().contiguous().numpy())
+            sha.update(parameter.detach().cpu().numpy().tobytes())
         return sha.hexdigest()
 
 

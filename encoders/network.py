@@ -28,8 +28,13 @@ ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "attn
 """What the families of encoders call these two in their configurations."""
 
 
-def pretrained(source: Source, dropout: float, attention_dropout: float) -> PreTrainedModel:
-    """Load the network of a model in fp32, without a pooler, dropouts set; safetensors only."""
+def pretrained(
+    source: Source, dropout: float | None = None, attention_dropout: float | None = None
+) -> PreTrainedModel:
+    """Load the network of a model in fp32, without a pooler; safetensors only.
+
+    Dropouts are set where rates are given.
+    """
     config = configuration(source)
     _set(config, DROPOUTS, dropout, source)
     _set(config, ATTENTION_DROPOUTS, attention_dropout, source)
@@ -62,7 +67,11 @@ def pretrained(source: Source, dropout: float, attention_dropout: float) -> PreT
     return loaded
 
 
-def _set(config: PreTrainedConfig, names: tuple[str, ...], rate: float, source: Source) -> None:
+def _set(
+    config: PreTrainedConfig, names: tuple[str, ...], rate: float | None, source: Source
+) -> None:
+    if rate is None:
+        return
     known = [name for name in names if hasattr(config, name)]
     if rate and not known:
         raise ValueError(

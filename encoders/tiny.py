@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -74,6 +73,8 @@ def model(vocabulary: int, dropout: float, attention_dropout: float, seed: int) 
     import torch
     from transformers import BertConfig, BertModel
 
+    from encoders.seeded import stream
+
     config = BertConfig(
         vocab_size=vocabulary,
         hidden_size=WIDTH,
@@ -91,8 +92,7 @@ def model(vocabulary: int, dropout: float, attention_dropout: float, seed: int) 
         for name, parameter in network.named_parameters():
             if parameter.ndim < 2:
                 continue  # LayerNorm and biases start at ones and zeros
-            key = hashlib.sha256(f"{seed}/encoder/{name}".encode()).digest()
-            draw = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+            draw = stream(seed, "encoder", name)
             parameter.normal_(0.0, config.initializer_range, generator=draw)
         network.embeddings.word_embeddings.weight[config.pad_token_id].zero_()
     return network

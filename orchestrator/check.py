@@ -66,8 +66,11 @@ class Report:
     tokens: int
     """Of the whole training, about."""
     parameters: int
+    learning: int
+    """Those that do not rest."""
     flops: float
-    """Of the whole training, about: 6 for each parameter that multiplies and each token."""
+    """Of the whole training, about: 6 for each parameter that multiplies and each token, 4 if it
+    rests."""
     losses: dict[str, float]
     """Per task, before any training, in units: about 1."""
     tokens_per_second: float
@@ -108,16 +111,18 @@ def check(experiment: Experiment, prepared: Prepared) -> Report:
         parts += [_part(task, stage, prepared, dealt) for task in stage.tasks]
     whole = sum(part.tokens for part in parts)
     model = training.engine.model
-    embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    every = [(p.numel(), p.requires_grad, id(p) in tables) for p in model.parameters()]
+    cost = sum(size * (6.0 if learns else 4.0) for size, learns, table in every if not table)
     work = whole + FORWARD * _evaluated(experiment, prepared)
     return Report(
         parts=parts,
         steps=sum(stage.steps for stage in worker.stages),
         examples_per_step=plan.examples_per_step,
         tokens=whole,
-        parameters=parameters,
-        flops=6.0 * (parameters - embeddings) * whole,
+        parameters=sum(size for size, _, _ in every),
+        learning=sum(size for size, learns, _ in every if learns),
+        flops=cost * whole,
         losses={task: sums[task] / max(1, count) for task, count in sorted(part.terms.items())},
         tokens_per_second=rate,
         seconds=work / (rate * experiment.scaling.workers),
@@ -213,9 +218,11 @@ def shown(report: Report) -> RenderableType:
             f"{part.epochs:.2f}",
             "-" if loss is None else f"{loss:.2f}",
         )
+    rests = report.learning < report.parameters
+    rest = f" ({report.learning / 1e6:.2g} M learn)" if rests else ""
     lines = [
         f"{report.steps:,} steps of {report.examples_per_step} examples, "
-        f"{report.tokens:,} tokens; {report.parameters / 1e6:.1f} M parameters, "
+        f"{report.tokens:,} tokens; {report.parameters / 1e6:.1f} M parameters{rest}, "
         f"{report.flops / 1e15:.3g} PFLOP, {report.precision}.",
         f"One step was taken here: {report.tokens_per_second:,.0f} tokens/s in one process on "
         f"CPU. At that rate all workers need about {_duration(report.seconds)}, "

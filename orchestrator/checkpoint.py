@@ -96,17 +96,16 @@ def save(
     heads = {name: value for name, value in weights.items() if not name.startswith("encoder.")}
     save_file(heads, partial / HEADS)
     save_file(state, partial / OPTIMIZER)
-    files = sorted(path for path in partial.rglob("*") if path.is_file())
     content = {
         **asdict(progress),
         "fingerprint": fingerprint,
         "experiment": settings,
         "tasks": sorted(model.families),
         "versions": {name: version(name) for name in RECORDED},
-        "files": {str(path.relative_to(partial)): _digest(path) for path in files},
+        "files": _digests(partial),
     }
-    for path in files:
-        _sync(path)
+    for name in content["files"]:
+        _sync(partial / name)
     content["digest"] = _digest_of(content)
     (partial / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
     _sync(partial / MANIFEST)
@@ -172,11 +171,15 @@ def progress(folder: Path) -> Progress:
 
 
 def lean(folder: Path, copy: Path) -> None:
-    """Copy a checkpoint without the state that only resuming needs; the copy verifies too."""
+    """Copy a checkpoint without what only resuming needs; the copy verifies too.
+
+    That is the optimizer's state and, with LoRA, what keeps its matrices apart from the encoder.
+    """
+    from encoders import lora
+
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(Path(OPTIMIZER).parent.name))
-    content = manifest(folder)
-    kept = {name: digest for name, digest in content["files"].items() if (copy / name).is_file()}
-    content = {**content, "files": kept}
+    lora.settle(copy / "encoder")
+    content = {**manifest(folder), "files": _digests(copy)}
     content["digest"] = _digest_of({k: v for k, v in content.items() if k != "digest"})
     (copy / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
@@ -229,6 +232,12 @@ def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _step(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Hash every file of a checkpoint, but its manifest."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {str(path.relative_to(folder)): _digest(path) for path in files}
 
 
 def _digest_of(content: Mapping[str, Any]) -> str:

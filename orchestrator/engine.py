@@ -143,15 +143,16 @@ class DeepSpeedEngine(Stateful):
         if self.stage < 3:
             yield from super().weights()
             return
+        from deepspeed.runtime.zero import GatheredParameters
         from deepspeed.utils import safe_get_full_fp32_param
 
-        gathered = _deepspeed().zero.GatheredParameters
         for name, _, parameter in self.model.named():
             if parameter.requires_grad:
                 yield name, safe_get_full_fp32_param(parameter)
                 continue
-            with gathered([parameter]):  # what rests has no place in the optimizer
-                yield name, parameter.detach().clone()
+            with GatheredParameters(parameter):  # what rests has no master copy
+                whole = parameter.detach().clone()
+            yield name, whole
 
     def _fragment(self, parameter: nn.Parameter, group: int) -> Fragment:
         """Read DeepSpeed's own maps: ``_hp_mapping`` at stages 1 and 2, ``grad_position`` at 3."""

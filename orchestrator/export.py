@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from encoders import export as plain
+from encoders import lora
 from orchestrator import checkpoint
 from orchestrator.batch import collate
 from orchestrator.predict import Predictor, example
@@ -46,15 +48,18 @@ def export(run: Path, out: Path) -> list[Exported]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not empty; expected a new folder. Give another.")
     predictor = Predictor.load(run)
-    best = checkpoint.best(run)
     done = []
-    for task in predictor.model.families:
-        folder = out / task
-        folder.mkdir(parents=True)
-        found = _plain(predictor, task, best / "encoder", folder)
-        if not found:
-            _weights(predictor, task, best / "encoder", folder)
-        done.append(Exported(task, folder, found))
+    with tempfile.TemporaryDirectory() as place:
+        encoder = Path(place) / "encoder"
+        shutil.copytree(checkpoint.best(run) / "encoder", encoder)
+        lora.settle(encoder)
+        for task in predictor.model.families:
+            folder = out / task
+            folder.mkdir(parents=True)
+            found = _plain(predictor, task, encoder, folder)
+            if not found:
+                _weights(predictor, task, encoder, folder)
+            done.append(Exported(task, folder, found))
     return done
 
 

@@ -47,6 +47,8 @@ def ingredients(experiment: Experiment, contents: Contents) -> dict[str, Any]:
     found = {key: tree[key] for key in ("tasks", "target", "score", *how)}
     found["train"] = {key: value for key, value in tree["train"].items() if key != "retries"}
     found["encoder"] = contents.encoder
+    if experiment.encoder.lora is not None:
+        found["lora"] = tree["encoder"]["lora"]
     found["deepspeed"] = {"config": tree["deepspeed"]["config"]}
     found["result"] = RESULT
     return found

@@ -46,6 +46,17 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class Lora(Section):
+    """Small matrices that learn beside the encoder's linear layers, while all else of it rests."""
+
+    rank: int = Field(8, ge=1)
+    """Of each layer's change."""
+    alpha: Annotated[Positive | None, NONE] = None
+    """The change is scaled by alpha / rank; default is twice the rank."""
+    dropout: Share = 0.0
+    """Of what the matrices read."""
+
+
 class Encoder(Section):
     """Who reads."""
 
@@ -53,6 +64,8 @@ class Encoder(Section):
     """A hub id, a folder, ``tiny`` (seeded, built on the training texts) or ``minilm``."""
     revision: Annotated[str | None, NONE] = None
     """Commit or tag of a hub model."""
+    lora: Annotated[Lora | None, NONE] = None
+    """What learns in its place (Hu et al. 2022); default: the encoder itself."""
 
 
 class Optimizer(Section):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import encoders
 from encoders import layers
+from encoders.lora import Lora
 from orchestrator import checkpoint, keyed
 from orchestrator.experiment import Experiment
 from orchestrator.model import MultiTaskModel
@@ -22,6 +23,7 @@ def first(
     them.
     """
     seed = experiment.train.seed if seed is None else seed
+    lora = experiment.encoder.lora
     encoder = encoders.load(
         experiment.encoder.model,
         revision=experiment.encoder.revision,
@@ -29,6 +31,7 @@ def first(
         dropout=experiment.regularization.dropout,
         attention_dropout=experiment.regularization.attention_dropout,
         seed=keyed.torch_seed(seed, "encoder"),
+        lora=None if lora is None else Lora(lora.rank, lora.alpha or 2 * lora.rank, lora.dropout),
     )
     if top := experiment.regularization.reinit_layers:
         layers.redraw(encoder, top, keyed.torch_seed(seed, "redrawn"))
@@ -43,6 +46,7 @@ def restored(
         str(folder / "encoder"),
         dropout=experiment.regularization.dropout,
         attention_dropout=experiment.regularization.attention_dropout,
+        apart=True,
     )
     model = _assembled(encoder, experiment, families, experiment.train.seed)
     checkpoint.load_heads(model, folder)

@@ -59,6 +59,21 @@ def test_a_report_is_plain_data_and_a_table(report: Report) -> None:
     assert all(word in text for word in ("roles", "sentiment", "topic", "epochs", "tokens/s"))
 
 
+def test_weights_that_rest_are_told_and_cost_less(
+    tiny_experiment: Build, prepared: Callable[[dict[str, Any]], Prepared]
+) -> None:
+    plain, resting = (
+        check(parse(tree), prepared(tree))
+        for tree in (tiny_experiment(), tiny_experiment(**{"encoder.lora": {"rank": 2}}))
+    )
+    assert plain.learning == plain.parameters
+    assert resting.learning < resting.parameters / 2
+    assert resting.flops < plain.flops
+    page = Console(file=io.StringIO(), width=200, record=True)
+    page.print(shown(resting))
+    assert "M learn)" in page.export_text()
+
+
 def test_a_task_that_has_had_its_epochs_leaves_before_the_end(
     tiny_experiment: Build, prepared: Callable[[dict[str, Any]], Prepared]
 ) -> None:

@@ -13,7 +13,7 @@ import tasks
 from orchestrator.cli import app
 from orchestrator.document import value
 from orchestrator.experiment import parse
-from orchestrator.sections import Section, Task
+from orchestrator.sections import Lora, Section, Task
 from orchestrator.settings import Experiment
 from tasks.builtin import Dials
 from tasks.family import Data
@@ -67,6 +67,10 @@ def assert_told(found: Mapping[str, str], real: Mapping[str, Any]) -> None:
 
 def test_every_setting_is_told_with_its_default() -> None:
     assert_told(told(part("## Every setting")), dict(settings(Experiment)))
+
+
+def test_the_keys_of_lora_are_told_with_their_defaults() -> None:
+    assert_told(told(part("### `encoder.lora`")), dict(settings(Lora)))
 
 
 def test_the_keys_of_data_are_told_with_their_defaults() -> None:

@@ -61,6 +61,7 @@ def test_where_and_on_what_a_run_happens_does_not_name_it(
         {"batch.tokens": 128},
         {"batch.micro_tokens": 128},
         {"tasks.topic": None},
+        {"encoder.lora": {"rank": 8}},
         {"deepspeed.config": {"zero_optimization": {"overlap_comm": True}}},
     ],
 )

@@ -30,6 +30,7 @@ HOMES = {
     "ray.train": ("orchestrator/launch.py",),
     "ray.tune": (),
     "transformers": ("encoders/",),
+    "peft": ("encoders/lora.py",),
     "datasets": ("tasks/rows.py",),
 }
 """Where to look when a heavy library changes: nobody else imports it."""
