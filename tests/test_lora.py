@@ -223,7 +223,8 @@ def test_a_run_stopped_twice_ends_with_the_bits_of_an_untouched_one(work: MakeWo
 
 
 def test_deeper_matrices_learn_more_slowly_and_nothing_else_has_a_group(work: MakeWork) -> None:
-    groups = Training(work(**ADAPTED)).engine.optimizer.param_groups
+    own = work(**ADAPTED)
+    groups = Training(own, own.stages[0], checkpoint.Progress(0)).engine.optimizer.param_groups
     rates = {g["name"]: g["base_lr"] for g in groups if g["task"] is None}
     assert rates == {"encoder.1": pytest.approx(0.008), "encoder.2": pytest.approx(0.01)}
     names = [name for group in groups for name in group["names"]]
