@@ -184,8 +184,8 @@ class Training:
         rows: dict[str, list[Any]] = {}
         for task, index in own or every[:1]:
             rows.setdefault(task, []).append(self.train[task].example(index))
-        summary = self.engine.model.encoder.summary
-        batch = collate(rows, self.families, summary, 1.0 if own else 0.0)
+        model, weight = self.engine.model, 1.0 if own else 0.0
+        batch = collate(rows, self.families, model.encoder.summary, weight, model.sharing)
         return batch.to(self.work.device)
 
     def evaluate(self) -> Evaluation:
