@@ -107,7 +107,8 @@ def _chosen(data: Mapping[str, Examples], rows: int | None, seed: int) -> list[t
     for task in sorted(data):
         size = len(data[task])
         count = size if rows is None else min(rows, size)
-        order = keyed.permuted(np.arange(count), size, seed, "evaluate", task)
+        # Not keyed by the task: those with the same rows look at the same ones, and share them.
+        order = keyed.permuted(np.arange(count), size, seed, "evaluate")
         chosen += [(task, int(i)) for i in (order if count < size else range(size))]
     return chosen
 
