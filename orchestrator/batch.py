@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +22,10 @@ OWN = "c_"
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch: the sequences of all its rows, one after the other."""
+    """One micro-batch: the sequences of all its rows, one after the other.
+
+    Rows of several tasks may stand for the same sequences.
+    """
 
     input_ids: Tensor
     """``[tokens]``"""
@@ -67,41 +71,71 @@ def collate(
     families: Mapping[str, Family],
     summary: str,
     weight: float = 1.0,
+    sharing: Collection[str] = (),
     twice: Mapping[str, float] | None = None,
 ) -> Batch:
     """Pack the examples of each task; ``summary`` is ``first`` or ``last`` (see ``Encoder``).
 
+    What examples of different tasks have in common is read once, if these are among ``sharing``.
     The tasks in ``twice`` have each example read two times (see ``Batch``).
     """
     twice = twice or {}
     examples = {t: [*own, *own] if t in twice else own for t, own in examples.items()}
-    flat = [example for task in sorted(families) for example in examples.get(task, ())]
+    flat, starts = _laid(examples, sorted(families), sharing)
     lengths = _joined([e["sequences"] for e in flat])
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     second = _joined([e["second"] for e in flat])
     places = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-    rows, first = {}, 0
-    for task in sorted(families):
-        own = examples.get(task, ())
-        count = sum(len(e["sequences"]) for e in own)
-        rows[task] = _rows(own, families[task], offsets[first : first + count + 1], summary)
-        first += count
     return Batch(
         torch.from_numpy(_joined([e["input_ids"] for e in flat])),
         torch.from_numpy((places >= np.repeat(second, lengths)).astype(np.int64)),
         torch.from_numpy(offsets),
-        rows,
+        {t: _rows(examples.get(t, ()), families[t], starts[t], summary) for t in starts},
         weight,
         twice,
     )
 
 
-def _rows(examples: Sequence[Example], family: Family, offsets: Any, summary: str) -> Rows:
-    """``offsets`` are those of the task's sequences, with the end of the last."""
-    starts, ends = offsets[:-1], offsets[1:]
-    lengths = np.array([len(e["input_ids"]) for e in examples], dtype=np.int64)
-    base = (offsets[0] if len(offsets) else 0) + np.cumsum(lengths) - lengths
-    words = [np.asarray(e["words"], np.int64) + b for e, b in zip(examples, base, strict=True)]
+def _laid(
+    examples: Mapping[str, Sequence[Example]], tasks: Sequence[str], sharing: Collection[str]
+) -> tuple[list[Example], dict[str, list[int]]]:
+    """Give the examples that are read, and the first token of each task's own.
+
+    Of one task's equal examples each is read: they may differ in what is drawn at random.
+    """
+    several = sum(bool(examples.get(task)) for task in sharing) > 1
+    read: list[Example] = []
+    starts: dict[str, list[int]] = {}
+    known: dict[tuple[bytes, int], int] = {}
+    end = 0
+    for task in tasks:
+        starts[task] = []
+        met: Counter[bytes] = Counter()
+        for example in examples.get(task, ()):
+            start = end
+            if several and task in sharing:
+                content = _content(example)
+                start = known.setdefault((content, met[content]), end)
+                met[content] += 1
+            starts[task].append(start)
+            if start == end:
+                read.append(example)
+                end += len(example["input_ids"])
+    return read, starts
+
+
+def _content(example: Example) -> bytes:
+    """Give all that an encoder reads of an example."""
+    parts = (np.asarray(example[name], np.int32) for name in ("input_ids", "sequences", "second"))
+    return b"".join(len(part).to_bytes(4, "little") + part.tobytes() for part in parts)
+
+
+def _rows(examples: Sequence[Example], family: Family, first: Sequence[int], summary: str) -> Rows:
+    """``first`` is the place of each example's first token."""
+    words = [np.asarray(e["words"], np.int64) + f for e, f in zip(examples, first, strict=True)]
+    ends = [np.cumsum(e["sequences"]) + f for e, f in zip(examples, first, strict=True)]
+    lengths, ends = _joined([e["sequences"] for e in examples]), _joined(ends)
+    starts = ends - lengths
     columns, counts = {}, {}
     for name, dtype in family.columns.items():
         parts = [np.asarray(e[OWN + name]) for e in examples]
@@ -109,9 +143,9 @@ def _rows(examples: Sequence[Example], family: Family, offsets: Any, summary: st
         counts[name] = torch.tensor([len(part) for part in parts], dtype=torch.int64)
     return Rows(
         sequences=torch.tensor([len(e["sequences"]) for e in examples], dtype=torch.int64),
-        starts=torch.from_numpy(np.array(starts)),
-        lengths=torch.from_numpy(np.array(ends - starts)),
-        summary=torch.from_numpy(np.array(starts if summary == "first" else ends - 1)),
+        starts=torch.from_numpy(starts),
+        lengths=torch.from_numpy(lengths),
+        summary=torch.from_numpy(starts if summary == "first" else ends - 1),
         words=torch.from_numpy(_joined(words)),
         word_counts=torch.from_numpy(_joined([e["word_counts"] for e in examples])),
         columns=columns,

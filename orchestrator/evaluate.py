@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ class Examples(Protocol):
     def lengths(self) -> Any: ...
     @property
     def terms(self) -> Any: ...
+    @property
+    def contents(self) -> Any: ...
     def __len__(self) -> int: ...
     def example(self, index: int) -> Mapping[str, Any]: ...
     def gold(self, index: int) -> Any: ...
@@ -104,7 +107,8 @@ def _chosen(data: Mapping[str, Examples], rows: int | None, seed: int) -> list[t
     for task in sorted(data):
         size = len(data[task])
         count = size if rows is None else min(rows, size)
-        order = keyed.permuted(np.arange(count), size, seed, "evaluate", task)
+        # Not keyed by the task: those with the same rows look at the same ones, and share them.
+        order = keyed.permuted(np.arange(count), size, seed, "evaluate")
         chosen += [(task, int(i)) for i in (order if count < size else range(size))]
     return chosen
 
@@ -117,23 +121,46 @@ def _batches(
     world: Ranks,
 ) -> Iterator[tuple[list[tuple[str, int]], Batch]]:
     """Pack rows of all tasks, longest first; every rank gets equally many batches."""
-    packs: list[list[tuple[str, int]]] = [[]]
-    filled = 0
-    for task, index in sorted(chosen, key=lambda c: (-int(data[c[0]].lengths[c[1]]), c)):
-        length = int(data[task].lengths[index])
-        if packs[-1] and filled + length > micro_tokens:
-            packs.append([])
-            filled = 0
-        packs[-1].append((task, index))
-        filled += length
+    packs = _packs(model.sharing, data, chosen, micro_tokens)
     while len(packs) % world.ranks:
         packs.append([])
     for pack in packs[world.rank :: world.ranks]:
         rows: dict[str, list[Any]] = {}
         for task, index in sorted(pack or packs[0][:1]):
             rows.setdefault(task, []).append(data[task].example(index))
-        batch = collate(rows, model.families, model.encoder.summary, 1.0 if pack else 0.0)
-        yield sorted(pack), batch
+        weight = 1.0 if pack else 0.0
+        summary = model.encoder.summary
+        yield sorted(pack), collate(rows, model.families, summary, weight, model.sharing)
+
+
+def _packs(
+    sharing: Collection[str],
+    data: Mapping[str, Examples],
+    chosen: Sequence[tuple[str, int]],
+    micro_tokens: int,
+) -> list[list[tuple[str, int]]]:
+    """Bring equal texts of several tasks together: one that is read already costs no tokens."""
+    ordered = []
+    for task, index in chosen:
+        content = int(data[task].contents[index]) if task in sharing else -1
+        ordered.append((-int(data[task].lengths[index]), content, task, index))
+    packs: list[list[tuple[str, int]]] = [[]]
+    filled, read, before = 0, 0, None
+    met: Counter[str] = Counter()
+    for length, content, task, index in sorted(ordered):
+        if (length, content) != before:
+            before, read = (length, content), 0
+            met.clear()
+        if content < 0 or met[task] == read:  # it shares nothing that is in this pack
+            if packs[-1] and filled - length > micro_tokens:
+                packs.append([])
+                filled, read = 0, 0
+                met.clear()
+            filled -= length
+            read += 1
+        met[task] += 1
+        packs[-1].append((task, index))
+    return packs
 
 
 def _together(

@@ -13,11 +13,11 @@ from orchestrator.settings import Experiment
 
 FILE = "identity.json"
 
-RESULT = 1
+RESULT = 2
 """Raised by hand whenever the same experiment comes to give another result."""
 
-WHERE_NOT_WHAT = ("path", "revision", "config")
-"""Keys of ``data`` that say where rows are; what they hold is known by its digest."""
+WHERE_NOT_WHAT = ("path", "revision", "config", "gazetteer")
+"""Keys of ``data`` that say where things are; what they hold is known by digest, or fitted."""
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,13 @@ class MultiTaskModel(nn.Module):
             module.training = False
         return self
 
+    @property
+    def sharing(self) -> frozenset[str]:
+        """Tasks that may share what the encoder reads: their heads leave it as it is."""
+        own = ((task, type(self.head(task))) for task in self.families)
+        plain = (Head.inputs, Head.replaced)
+        return frozenset(task for task, kind in own if (kind.inputs, kind.replaced) == plain)
+
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Give every head's output on its rows, in fp32; one encoder pass over the whole batch."""
         device = batch.input_ids.device.type

@@ -125,7 +125,8 @@ class Predictor:
             for question in pack:
                 by_task.setdefault(question.task, []).append(question)
             rows = {task: [one.example for one in own] for task, own in by_task.items()}
-            batch = collate(rows, self.model.families, self.model.encoder.summary)
+            model = self.model
+            batch = collate(rows, model.families, model.encoder.summary, sharing=model.sharing)
             with torch.inference_mode():
                 outputs = self.model(batch)
                 for task, own in by_task.items():

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 TOKENS = 1
 """Version of what this file writes; a new one makes every cache anew."""
 
-ELSEWHERE = {"path", "revision", "config", "limit", "group", "max_bad_rows"}
-"""Keys of ``data`` that say which rows there are: the digest of the rows stands for them."""
+ELSEWHERE = {"path", "revision", "config", "limit", "group", "max_bad_rows", "gazetteer"}
+"""Keys of ``data`` that say where to look: rows' digest and what was fitted stand for them."""
 
 CHUNK_ROWS = 1024
 """Rows tokenised in one go."""

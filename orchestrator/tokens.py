@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from orchestrator import keyed
+
 OWN = "c_"
 """Prefix of a family's own columns."""
 PACKING = ("input_ids", "sequences", "second", "words", "word_counts")
@@ -79,6 +81,19 @@ class Split:
     def terms(self) -> NDArray[np.int32]:
         """``[rows]``: terms of each example's loss sum."""
         return self._flat("terms")
+
+    @cached_property
+    def contents(self) -> NDArray[np.uint64]:
+        """``[rows]``: a hash of each example's tokens, the same in every split and process."""
+        parts = [np.empty(0, np.uint64)]
+        for batch in self._batches:
+            column = batch.column("input_ids")
+            ends, tokens = column.offsets.to_numpy(), column.values.to_numpy().astype(np.uint64)
+            place = np.arange(len(tokens)) - np.repeat(ends[:-1], np.diff(ends))
+            mixed = keyed.mixed(keyed.mixed(tokens + np.uint64(1)) + place.astype(np.uint64))
+            total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+            parts.append(total[ends[1:]] - total[ends[:-1]])
+        return np.concatenate(parts)
 
     def _flat(self, column: str) -> NDArray[np.int32]:
         parts = [batch.column(column).to_numpy() for batch in self._batches]

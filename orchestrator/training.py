@@ -188,8 +188,9 @@ class Training:
         rows: dict[str, list[Any]] = {}
         for task, index in own or every[:1]:
             rows.setdefault(task, []).append(self.train[task].example(index))
-        summary = self.engine.model.encoder.summary
-        batch = collate(rows, self.families, summary, 1.0 if own else 0.0, self.twice)
+        model, weight = self.engine.model, 1.0 if own else 0.0
+        summary = model.encoder.summary
+        batch = collate(rows, self.families, summary, weight, model.sharing, self.twice)
         return batch.to(self.work.device)
 
     def evaluate(self) -> Evaluation:

@@ -9,9 +9,10 @@ the training loop.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, get_args
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,6 +21,10 @@ from typing_extensions import TypeVar
 
 from tasks.head import Head as Head
 from tasks.head import Rows as Rows
+from tasks.reads import Encoded as Encoded
+from tasks.reads import Reads as Reads
+from tasks.reads import Text as Text
+from tasks.reads import Windows as Windows
 
 IGNORED = -100
 """The label of a position that takes no part in a loss (PyTorch's ``ignore_index``)."""
@@ -35,49 +40,6 @@ Answer: TypeAlias = Any
 
 Output: TypeAlias = Any
 """What a family's head gives: a tensor or a tuple of tensors."""
-
-Text = str | tuple[str, str] | list[str]
-"""What an encoder reads as one sequence: a text, a pair of texts, or words."""
-
-
-class Windows(tuple[str, str]):
-    """A pair whose second text is never cut: it is read in as many sequences as it takes.
-
-    Each is the first text with a window of the second; see ``Reader.__call__``.
-    """
-
-    overlap: int
-    """Tokens that neighbouring windows share; never more than half a window."""
-
-    def __new__(cls, first: str, second: str, overlap: int) -> Windows:
-        made = super().__new__(cls, (first, second))
-        made.overlap = overlap
-        return made
-
-
-class Encoded(Protocol):
-    """One tokenised sequence, special tokens included."""
-
-    input_ids: list[int]
-    second: int
-    """Index of the first token of the second text of a pair; ``len(input_ids)`` without one."""
-    words: list[int]
-    """For words: the index of each word's first token. Words cut off by truncation are missing."""
-    offsets: list[tuple[int, int]]
-    """For texts: the characters of each token in its text; ``(0, 0)`` for special tokens."""
-    truncated: bool
-    before: int
-    """For ``Windows``: tokens of the second text that come before this window, 0 in the first."""
-
-
-class Reads(Protocol):
-    """What a family may ask of a tokenizer."""
-
-    @property
-    def mask(self) -> int | None: ...
-    @property
-    def special(self) -> list[int]: ...
-    def pieces(self) -> list[str]: ...
 
 
 class Data(BaseModel):
@@ -195,10 +157,19 @@ class Family(ABC, Generic[Keys]):
         return []
 
     @classmethod
-    def reading(cls, reader: Reads) -> dict[str, Any]:
-        """Learn from the tokenizer what the task needs, as JSON data that joins what was fitted.
+    def consult(cls, data: Keys, find: Callable[[str], Path]) -> dict[str, Any]:
+        """Learn from files that ``data`` names beside the rows, as JSON data that joins the rest.
 
-        While rows are checked it is not known yet. Raises ``ValueError`` for a tokenizer that the
+        ``find`` gives the path of one. While rows are checked it is not known yet. Raises
+        ``ValueError`` for a file that cannot be used.
+        """
+        return {}
+
+    @classmethod
+    def reading(cls, reader: Reads) -> dict[str, Any]:
+        """Learn from the tokenizer what the task needs, in the same way.
+
+        Raises ``ValueError`` for a tokenizer that the
         family cannot do with, in words that go on from the family's name.
         """
         return {}

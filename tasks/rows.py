@@ -44,6 +44,10 @@ def load(
             _cut_and_limit(name, family(data, fitted), found, seed)
     except (ValueError, LookupError) as error:
         raise RowError([f"tasks.{name}: {error}"]) from error
+    try:
+        fitted |= family.consult(data, lambda path: _file(path, places))
+    except (ValueError, OSError) as error:
+        problems.append(f"tasks.{name}: {error}")
     if problems:
         raise RowError(problems)
     for split, table in found.rows.items():
@@ -81,6 +85,18 @@ def _sheets(data: Data, columns: Sequence[str], places: Sequence[Path]) -> dict[
     untyped = [split for split, sheet in sheets.items() if sheet.untyped]
     typed = cells.typed([sheets[split] for split in untyped])
     return sheets | dict(zip(untyped, typed, strict=True))
+
+
+def _file(path: str, places: Sequence[Path]) -> Path:
+    """Find a file in the first place that has it."""
+    looked = list(dict.fromkeys(place / Path(path).expanduser() for place in places))
+    for file in looked:
+        if file.is_file():
+            return file
+    raise ValueError(
+        f"there is no file {path!r} (looked at {', '.join(map(str, looked))}). Put it there, or"
+        " correct its name under `data`"
+    )
 
 
 def _files(path: str, places: Sequence[Path]) -> dict[str, Path]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tasks import labels, words
+from tasks import gazetteer, labels, words
 from tasks.agreement import Chances, Comparable
 from tasks.family import (
     IGNORED,
@@ -22,6 +23,7 @@ from tasks.family import (
     Rows,
     Text,
 )
+from tasks.gazetteer import Gazetteer
 
 
 class TagData(Data):
@@ -29,20 +31,38 @@ class TagData(Data):
 
     tokens: str = "tokens"
     tags: str = "tags"
+    gazetteer: str | None = None
+    """A file of phrases with their types, which the head is told of."""
 
 
 class TagHead(Head):
-    """One linear layer on the first token of each word: the shape of Transformers' token heads."""
+    """One linear layer on the first token of each word: the shape of Transformers' token heads.
 
-    def __init__(self, width: int, classes: int, dropout: float) -> None:
+    With a gazetteer it also sees, for each type, whether the word is inside a phrase of it.
+    """
+
+    def __init__(self, width: int, classes: int, dropout: float, types: int = 0) -> None:
+        """``types`` counts those of the gazetteer."""
         super().__init__()
+        self.types = types
         self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(width, classes)
+        self.out = nn.Linear(width + types, classes)
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Give logits ``[words, classes]``."""
-        logits: Tensor = self.out(self.dropout(hidden[rows.words]))
+        state = self.dropout(hidden[rows.words])
+        if self.types:
+            state = torch.cat([state, self._known(rows).to(state.dtype)], dim=1)
+        logits: Tensor = self.out(state)
         return logits
+
+    def _known(self, rows: Rows) -> Tensor:
+        """Give 1 or 0 for each word and type, ``[words, types]``."""
+        first = (rows.word_counts.cumsum(0) - rows.word_counts) * self.types
+        places = rows.columns["known"]
+        row = torch.repeat_interleave(first, rows.counts["known"], output_size=len(places))
+        flat = torch.zeros(len(rows.words) * self.types, device=places.device)
+        return flat.index_fill(0, row + places, 1.0).view(-1, self.types)
 
 
 class Tag(Family[TagData], Comparable):
@@ -56,7 +76,7 @@ class Tag(Family[TagData], Comparable):
 
     Data = TagData
     losses = {"cross_entropy": CrossEntropy}  # noqa: RUF012 (a constant of the class)
-    columns = {"tags": torch.int64, "size": torch.int64}  # noqa: RUF012 (a constant of the class)
+    columns = {"tags": torch.int64, "size": torch.int64, "known": torch.int64}  # noqa: RUF012
 
     def bind(self) -> None:
         """Number the labels, and see whether they mark spans."""
@@ -64,6 +84,7 @@ class Tag(Family[TagData], Comparable):
         self.places = {label: index for index, label in enumerate(self.labels)}
         self.bio = labels.is_bio(self.labels)
         self.main = "span_f1" if self.bio else "token_accuracy"
+        self.gazetteer = Gazetteer(self.fitted.get("gazetteer", {}))
 
     @classmethod
     def fit(cls, data: TagData, rows: Iterable[Row]) -> dict[str, Any]:
@@ -72,6 +93,13 @@ class Tag(Family[TagData], Comparable):
         if labels.is_bio(found):
             return {"labels": labels.closed(found)}
         return {"labels": labels.fitted(data.labels, found, data.tags)}
+
+    @classmethod
+    def consult(cls, data: TagData, find: Callable[[str], Path]) -> dict[str, Any]:
+        """Read the gazetteer, if there is one."""
+        if data.gazetteer is None:
+            return {}
+        return {"gazetteer": gazetteer.read(find(data.gazetteer))}
 
     @classmethod
     def column_names(cls, data: TagData) -> list[str]:
@@ -97,12 +125,17 @@ class Tag(Family[TagData], Comparable):
         return [list(row[self.data.tokens])]
 
     def encode(self, row: Row, encoded: Sequence[Encoded]) -> dict[str, list[int] | list[float]]:
-        """Number the tags of the words that the encoder sees; ``size`` counts all words."""
-        seen, size = len(encoded[0].words), len(row[self.data.tokens])
-        tags = row.get(self.data.tags)
-        if tags is None:
-            return {"tags": [IGNORED] * seen, "size": [size]}
-        return {"tags": [labels.index(tag, self.places) for tag in tags[:seen]], "size": [size]}
+        """Number the tags of the words that the encoder sees; ``size`` counts all words.
+
+        ``known`` has word x types + type for each word of a type of the gazetteer.
+        """
+        tokens, tags, seen = row[self.data.tokens], row.get(self.data.tags), len(encoded[0].words)
+        types = len(self.gazetteer.types)
+        hits = [word * types + kind for word, kind in self.gazetteer(tokens) if word < seen]
+        found = [IGNORED] * seen
+        if tags is not None:
+            found = [labels.index(tag, self.places) for tag in tags[:seen]]
+        return {"tags": found, "size": [len(tokens)], "known": hits}
 
     def terms(self, row: Row, columns: Mapping[str, Sequence[Any]]) -> int:
         """Count the words with a known tag."""
@@ -114,7 +147,7 @@ class Tag(Family[TagData], Comparable):
 
     def head(self, width: int, dropout: float) -> TagHead:
         """Build the linear layer."""
-        return TagHead(width, len(self.labels), dropout)
+        return TagHead(width, len(self.labels), dropout, len(self.gazetteer.types))
 
     def loss(self, output: Tensor, rows: Rows) -> Tensor:
         """Sum the cross entropy in units of log(labels)."""
@@ -178,7 +211,9 @@ class Tag(Family[TagData], Comparable):
             for kind, start, end in spans
         ]
 
-    def export(self, head: Head) -> dict[str, Any]:
-        """Describe the linear layer."""
+    def export(self, head: Head) -> dict[str, Any] | None:
+        """Describe the linear layer; Transformers has none that sees a gazetteer."""
+        if self.gazetteer.types:
+            return None
         weights = {name: tensor.detach() for name, tensor in head.state_dict().items()}
         return {"kind": "token-classification", "labels": self.labels, "weights": weights}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tasks.classify import Classify
@@ -90,6 +91,13 @@ CASES = {
     ),
     "tag spans": Case(Tag, ANIMALS, tags_faults("BEAST"), STRANGE_TAGS),
     "tag words": Case(Tag, WORD_CLASSES, tags_faults(None, "DET"), {"tags": ["ODD"] + ["DET"] * 9}),
+    "tag spans, gazetteer": Case(
+        Tag,
+        ANIMALS,
+        tags_faults("BEAST"),
+        STRANGE_TAGS,
+        {"gazetteer": str(Path(__file__).with_name("gazetteer.tsv"))},
+    ),
     "roles, marked input": Case(Roles, FRAMES, ROLE_FAULTS, STRANGE_TAGS, {"mark": "input"}),
     "roles, marked head": Case(Roles, FRAMES, ROLE_FAULTS, STRANGE_TAGS, {"mark": "head"}),
     "classify soft labels": Case(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ def fitted(family: type[Family[Any]], rows: Sequence[Row], **options: Any) -> Fa
     """Build a family on rows read once, as from a stream."""
     data = {name: options.pop(name) for name in list(options) if name in family.Data.model_fields}
     keys = family.Data(path="rows", **data)
-    return family(keys, family.fit(keys, iter(rows)) | family.reading(reader()), **options)
+    found = family.fit(keys, iter(rows)) | family.consult(keys, Path) | family.reading(reader())
+    return family(keys, found, **options)
 
 
 def example(

@@ -83,7 +83,7 @@ def test_readings_that_differ_cost_more_and_pull_at_every_logit(case: Case) -> N
 def gradients(model: MultiTaskModel, run: ToyRun, strength: float | None) -> tuple[Tensor, ...]:
     rows = {"tags": run.data["tags"][:3], "texts": run.data["texts"][:2]}
     twice = {} if strength is None else {"tags": strength, "rare": strength}
-    batch = collate(rows, run.families, "first", 1.0, twice)
+    batch = collate(rows, run.families, "first", twice=twice)
     torch.manual_seed(1)
     losses = model.loss_sums(model(batch), batch)
     named = [p for _, _, p in model.named()]

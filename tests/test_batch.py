@@ -126,3 +126,32 @@ def test_moving_a_batch_keeps_all_of_it(batch: Batch) -> None:
     assert moved.input_ids.is_meta
     assert moved.type_ids.is_meta
     assert moved.offsets.is_meta
+
+
+def test_what_two_tasks_share_is_read_once_and_rows_point_into_it() -> None:
+    other = ONCE | {"second": np.array([2], np.int32)}
+    families = {"a": FAMILIES["pairs"], "b": FAMILIES["pairs"], "c": FAMILIES["words"]}
+    examples = {"a": [ONCE, TWICE], "b": [other, TWICE, ONCE], "c": [ONCE]}
+    whole = collate(examples, families, "last")
+    batch = collate(examples, families, "last", sharing={"a", "b"})
+    assert batch.input_ids.tolist() == [21, 22, 11, 12, 13, 14, 15, 21, 22, 21, 22]
+    assert batch.offsets.tolist() == [0, 2, 5, 7, 9, 11]
+    assert batch.type_ids[[0, 1, 7, 8]].tolist() == [0, 1, 0, 0]
+    assert batch.rows["a"].starts.tolist() == [0, 2, 5]
+    assert batch.rows["b"].starts.tolist() == [7, 2, 5, 0]
+    assert batch.rows["b"].summary.tolist() == [8, 4, 6, 1]
+    assert batch.rows["c"].starts.tolist() == [9]
+    for task, rows in batch.rows.items():
+        for name in ("starts", "summary", "words"):
+            own, there = getattr(rows, name), getattr(whole.rows[task], name)
+            assert torch.equal(batch.input_ids[own], whole.input_ids[there])
+        assert torch.equal(rows.lengths, whole.rows[task].lengths)
+
+
+def test_equal_rows_of_one_task_are_each_read() -> None:
+    families = {"a": FAMILIES["words"], "b": FAMILIES["words"]}
+    examples = {"a": [WORDS, WORDS], "b": [WORDS, WORDS, WORDS]}
+    batch = collate(examples, families, "first", sharing={"a", "b"})
+    assert batch.offsets.tolist() == [0, 3, 6, 9]
+    assert batch.rows["a"].starts.tolist() == [0, 3]
+    assert batch.rows["b"].starts.tolist() == [0, 3, 6]

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from toy import SIZES, ToyRun
+from toy import SIZES, Toy, ToyData, ToyEncoder, ToyHead, ToyRun
 from workers import Workers
 
+from orchestrator import keyed
 from orchestrator.evaluate import Evaluation, Ranks, evaluate, main_score
 from orchestrator.model import MultiTaskModel
+from tasks.family import Head
 
 
 class Held:
@@ -29,6 +31,10 @@ class Held:
     @property
     def terms(self) -> Any:
         return np.array([e["terms"] for e in self._examples], np.int32)
+
+    @property
+    def contents(self) -> Any:
+        return np.array([keyed.number(*e["input_ids"]) for e in self._examples], np.uint64)
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -130,6 +136,43 @@ def test_a_task_without_a_split_has_no_scores() -> None:
 def test_without_any_split_there_is_nothing_to_score() -> None:
     found = evaluate(model(), {}, 100, Ranks())
     assert found.scores == found.confusions == {}
+
+
+class PlainHead(ToyHead):
+    inputs = Head.inputs
+
+
+class Plain(Toy):
+    def head(self, width: int, dropout: float) -> Head:
+        return PlainHead(width, dropout, self.per_word)
+
+
+class PlainTag(Plain):
+    per_word = True
+
+
+@pytest.mark.parametrize("micro_tokens", [1, 60, 9999])
+def test_tasks_on_the_same_texts_cost_one_pass_of_the_encoder_and_score_the_same(
+    micro_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = ToyRun().data["tags"]
+    labels = [row | {"c_label": row["c_label"][:1], "terms": 1} for row in rows]
+    families = {"a": Plain(ToyData(), {}), "b": PlainTag(ToyData(), {}), "c": Plain(ToyData(), {})}
+    own = MultiTaskModel(ToyEncoder(), families, {}, 0)
+    data = {"a": Held(labels), "b": Held(rows), "c": Held(labels[::-1])}
+    tokens: list[int] = []
+    own.encoder.register_forward_pre_hook(lambda _, given: tokens.append(len(given[0])))
+    found = evaluate(own, data, micro_tokens, Ranks())
+    assert sum(tokens) == sum(row["length"] for row in rows)
+    assert max(tokens) <= max(micro_tokens, *data["a"].lengths)
+    monkeypatch.setattr(MultiTaskModel, "sharing", frozenset())
+    tokens.clear()
+    assert_same(evaluate(own, data, micro_tokens, Ranks()), found)
+    assert sum(tokens) == 3 * sum(row["length"] for row in rows)
+
+
+def test_a_head_that_changes_what_the_encoder_reads_shares_nothing() -> None:
+    assert model().sharing == frozenset()
 
 
 SCORES = {"a": {"f1": 0.4, "accuracy": 0.9}, "b": {"f1": 0.8}}

@@ -105,6 +105,10 @@ def test_batches_of_a_file_join_without_a_seam(
             k: v.tolist() for k, v in expected.items()
         }
         assert parts.gold(index) == whole.gold(index)
+    assert parts.contents.tolist() == whole.contents.tolist() == whole.contents.tolist()[:4] * 10
+    assert len(set(whole.contents.tolist())) == 4
+    turned = make(work(reader), TEXTS[::-1], tmp_path / "turned")
+    assert turned.contents.tolist() == whole.contents.tolist()[3::-1]
     with pytest.raises(IndexError, match="no example 40"):
         parts.example(len(rows))
 
