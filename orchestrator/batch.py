@@ -16,6 +16,10 @@ from tasks.family import Family, Rows
 Example = Mapping[str, Any]
 """The columns of one tokenised example (see ``tokens.py``), as arrays."""
 
+HIDDEN, GIVEN = "hidden", "given"
+"""Columns of numbers for each token, ``[tokens * n]`` flat, which rows may bring along: hidden
+states (see ``features.py``), and what helpers said out of fold (see ``stacking.py``)."""
+
 OWN = "c_"
 """Prefix of a family's own columns among those of an example."""
 
@@ -113,7 +117,7 @@ def _laid(
         met: Counter[bytes] = Counter()
         for example in examples.get(task, ()):
             start = end
-            if several and task in sharing:
+            if several and task in sharing and HIDDEN not in example:
                 content = _content(example)
                 start = known.setdefault((content, met[content]), end)
                 met[content] += 1
@@ -141,6 +145,9 @@ def _rows(examples: Sequence[Example], family: Family, first: Sequence[int], sum
         parts = [np.asarray(e[OWN + name]) for e in examples]
         columns[name] = torch.from_numpy(_joined(parts)).to(dtype)
         counts[name] = torch.tensor([len(part) for part in parts], dtype=torch.int64)
+    for name in (HIDDEN, GIVEN):
+        if examples and name in examples[0]:
+            columns[name] = torch.from_numpy(_joined([e[name] for e in examples]))
     return Rows(
         sequences=torch.tensor([len(e["sequences"]) for e in examples], dtype=torch.int64),
         starts=torch.from_numpy(starts),

@@ -21,10 +21,12 @@ from orchestrator.coherence import unscored
 from orchestrator.engine import PlainEngine
 from orchestrator.evaluate import Ranks
 from orchestrator.experiment import Experiment, ExperimentError
+from orchestrator.folds import training_rows
 from orchestrator.plan import Plan
 from orchestrator.prepare import Prepared
 from orchestrator.stages import Stretch, planned
-from orchestrator.training import Training, Work
+from orchestrator.training import Training
+from orchestrator.work import Work
 
 LARGEST = 8192
 """Tokens of the step that is taken; a larger global batch is cut to a step of this size."""
@@ -107,7 +109,8 @@ def check(experiment: Experiment, prepared: Prepared) -> Report:
     sums = dict(zip(training.tasks, told.tolist(), strict=False))
     parts = []
     for stage in worker.stages:
-        dealt = planned(experiment, prepared.lengths(), stage)
+        rows = training_rows(experiment, prepared, stage)
+        dealt = planned(experiment, {task: own.lengths for task, own in rows.items()}, stage)
         parts += [_part(task, stage, prepared, dealt) for task in stage.tasks]
     whole = sum(part.tokens for part in parts)
     model = training.engine.model

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.stages import STACK
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -201,8 +203,16 @@ def load_heads(model: MultiTaskModel, folder: Path) -> None:
     stored = load_file(folder / HEADS)
     with torch.no_grad():
         for name, task, parameter in model.named():
-            if task is not None:
+            if task is not None and (name in stored or not name.endswith(f".{STACK}")):
                 parameter.copy_(stored[name])
+
+
+def stacks(folder: Path) -> bool:
+    """Say whether the target of a checkpoint reads its helpers."""
+    from safetensors import safe_open
+
+    with safe_open(folder / HEADS, "numpy") as stored:
+        return any(name.endswith(f".{STACK}") for name in stored.keys())  # noqa: SIM118
 
 
 def load_state(folder: Path) -> dict[str, Tensor]:

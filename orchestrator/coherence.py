@@ -14,6 +14,7 @@ from orchestrator.sections import Mixture
 from orchestrator.settings import TASK_NAME, Experiment
 from tasks.agreement import Comparable
 from tasks.family import Family
+from tasks.helper import Helper
 
 LESS_IS_BETTER = frozenset({"rmse", "mae", "kl", "perplexity", "loss"})
 """Metrics that rank nothing here: the best checkpoint is the one with the highest score."""
@@ -190,7 +191,7 @@ def _stacking(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]
             yield Problem(place, f"is no helper; {nearest(name, helpers, 'stacking.features.')}")
         elif name in experiment.tasks and kind != "none":
             family = experiment.tasks[name].family
-            if not tasks.get(family).gives:
+            if not issubclass(tasks.get(family), Helper):
                 yield Problem(
                     place,
                     f"is of the family {family}, whose outputs cannot be features; leave it out",

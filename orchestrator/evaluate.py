@@ -60,7 +60,7 @@ def evaluate(
 
     Draws no random numbers and leaves the model in the mode it was in. All ranks must call.
     """
-    chosen = _chosen(data, rows, seed)
+    chosen = chosen_rows(data, rows, seed)
     if not chosen:
         return Evaluation()
     device = next(model.parameters()).device
@@ -102,7 +102,8 @@ def main_score(
     return float(np.mean([scores[task][main] for task, main in sorted(mains.items())]))
 
 
-def _chosen(data: Mapping[str, Examples], rows: int | None, seed: int) -> list[tuple[str, int]]:
+def chosen_rows(data: Mapping[str, Examples], rows: int | None, seed: int) -> list[tuple[str, int]]:
+    """List task and index of what ``evaluate`` looks at."""
     chosen = []
     for task in sorted(data):
         size = len(data[task])

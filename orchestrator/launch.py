@@ -19,13 +19,14 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator import cluster, identity, loop, training
+from orchestrator import cluster, identity, loop
 from orchestrator.access import held
 from orchestrator.engine import DeepSpeedEngine, join
 from orchestrator.evaluate import Ranks
 from orchestrator.experiment import Experiment, load
 from orchestrator.prepare import Prepared
 from orchestrator.recorder import Recorder, Sender
+from orchestrator.work import Work
 
 
 class Near(TorchConfig):
@@ -70,7 +71,7 @@ def work(config: dict[str, Any]) -> None:
     join(device)
     sender = Sender(config["recorder"])
     stage, own = experiment.deepspeed.zero_stage, experiment.deepspeed.config
-    task = training.Work(
+    task = Work(
         run=folder,
         experiment=experiment,
         prepared=Prepared.read(folder),
@@ -89,7 +90,7 @@ def work(config: dict[str, Any]) -> None:
         _drive(task, sender, config["began"])
 
 
-def _drive(task: training.Work, sender: Sender, began: float) -> None:
+def _drive(task: Work, sender: Sender, began: float) -> None:
     first, last = task.world.rank == 0, loop.News(0)
     try:
         for last in loop.train(task):

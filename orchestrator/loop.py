@@ -11,7 +11,8 @@ from typing import Any
 
 from orchestrator import checkpoint, weights
 from orchestrator.evaluate import Evaluation, evaluate
-from orchestrator.training import Training, Work, ended
+from orchestrator.training import Training, ended
+from orchestrator.work import Work
 
 
 @dataclass
@@ -76,9 +77,12 @@ def _steps(training: Training) -> Iterator[News]:
         values["speed/seconds_per_step"] = took
         values["speed/useful_token_share"] = part.tokens / (part.tokens + part.borrowed)
         yield News(progress.step, values | _rates(training))
-        if progress.taken >= training.stage.steps or progress.step % every == 0:
+        ends = progress.taken >= training.stage.steps
+        if training.stage.fold is not None and ends:
+            training.answer()
+        if training.stage.fold is None and (ends or progress.step % every == 0):
             yield from _look(training)
-        elif asked:
+        elif asked or ends or progress.step % every == 0:
             yield News(progress.step, settle=True)
             yield News(progress.step, checkpoint=training.save())
         if asked and not (training.done and training.stage == training.work.stages[-1]):

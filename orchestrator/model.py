@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,13 @@ from torch import Tensor, nn
 from encoders.layers import depth
 from orchestrator import keyed
 from orchestrator.batch import Batch
+from orchestrator.features import partly
+from orchestrator.stacking import Stack, Stacked
+from orchestrator.stages import STACK
 from orchestrator.weighting import LogVariance
 from tasks.agreement import Comparable, agreed
-from tasks.family import Family, Head
+from tasks.family import Family, Head, Rows
+from tasks.helper import Helper
 
 VARIANCES = ""
 """Where log variances stand among the outputs: no task has this name."""
@@ -47,10 +51,13 @@ class MultiTaskModel(nn.Module):
         seed: int,
         precision: str = "fp32",
         weighting: str = "fixed",
+        stacked: Stacked | None = None,
     ) -> None:
         """Build the heads; each one's first weights depend on seed and task name alone."""
         super().__init__()
         self._resting: list[nn.Module] = []
+        self.kept: frozenset[str] = frozenset()
+        """Tasks whose hidden states are read, not computed (see ``features.py``)."""
         self.encoder = encoder
         self.families = dict(sorted(families.items()))
         self.heads = nn.ModuleDict()
@@ -62,6 +69,11 @@ class MultiTaskModel(nn.Module):
                 self.heads[_key(task)] = family.head(encoder.width, dropouts.get(task, 0.0))
             if weighting == "uncertainty":
                 self.log_variances[_key(task)] = LogVariance()
+        self.stack = None if stacked is None else Stack(stacked, encoder.width, self.find)
+
+    def find(self, task: str) -> tuple[Family, Head]:
+        """Find family and head of a task."""
+        return self.families[task], self.head(task)
 
     def head(self, task: str) -> Head:
         """Find the head of a task."""
@@ -112,22 +124,53 @@ class MultiTaskModel(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Give every head's output on its rows, in fp32; one encoder pass over the whole batch."""
         device = batch.input_ids.device.type
+        outputs = {}
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.bf16):
-            ids, every = batch.input_ids, {}
-            for task, rows in batch.rows.items():
-                ids, every[task] = self.head(task).replaced(ids, rows)
-            added = [self.head(task).inputs(rows) for task, rows in every.items()]
-            hidden = self.encoder(
-                ids,
-                batch.type_ids,
-                batch.offsets,
-                [addition for addition in added if addition is not None],
-            )
-            outputs = {task: self.head(task)(hidden, rows) for task, rows in every.items()}
+            hidden, every = self.states(batch)
+            for task, rows in every.items():
+                read = hidden
+                if self.stack is not None and task == self.stack.stacked.target:
+                    read = self.stack(hidden, rows, self.find)
+                outputs[task] = self.head(task)(read, rows)
         found = {task: _fp32(output) for task, output in outputs.items()}
         if self.log_variances:
             found[VARIANCES] = {t: self.log_variances[_key(t)]() for t in self.families}
         return found
+
+    def states(self, batch: Batch) -> tuple[Tensor, dict[str, Rows]]:
+        """Give the hidden states ``[tokens, width]``, and each task's rows as its head reads them.
+
+        States of ``kept`` tasks come with their rows.
+        """
+        ids, every = batch.input_ids, dict(batch.rows)
+        read = [task for task in every if task not in self.kept]
+        for task in read:
+            ids, every[task] = self.head(task).replaced(ids, every[task])
+        additions = [self.head(task).inputs(every[task]) for task in read]
+        added = [addition for addition in additions if addition is not None]
+        if not self.kept:
+            return self.encoder(ids, batch.type_ids, batch.offsets, added), every
+        known = [every[task] for task in sorted(self.kept)]
+        return partly(self.encoder, batch, ids, added, known, bool(read)), every
+
+    def read(self, batch: Batch) -> Tensor:
+        """Give the hidden states ``[tokens, width]`` without training anything, in eval mode."""
+        was_training = self.training
+        self.eval()
+        device = batch.input_ids.device.type
+        with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=self.bf16):
+            hidden, _ = self.states(batch)
+        self.train(was_training)
+        return hidden
+
+    def reads(self, task: str) -> Literal["summary", "words", "tokens"] | None:
+        """Say of which tokens a task needs the hidden states (see ``Head.reads``)."""
+        own = self.head(task).reads
+        if self.stack is None or task != self.stack.stacked.target or own != "summary":
+            return own
+        helpers = (self.families[helper] for helper in self.stack.stacked.features)
+        words = any(isinstance(family, Helper) and family.gives == "word" for family in helpers)
+        return "tokens" if words else own
 
     def variances(self, outputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Give each task's log variance among the outputs, where weights are learnt."""
@@ -158,6 +201,9 @@ class MultiTaskModel(nn.Module):
         for task in self.families:
             for name, parameter in self.head(task).named_parameters():
                 yield f"{task}.{name}", task, parameter
+            if self.stack is not None and task == self.stack.stacked.target:
+                (joins,) = self.stack.parameters()
+                yield f"{task}.{STACK}", task, joins
             if self.log_variances:
                 (value,) = self.log_variances[_key(task)].parameters()
                 yield f"{task}.{VARIANCE}", task, value

@@ -160,6 +160,15 @@ class Plan:
             totals = {t: totals[t] + int(n) for t, n in zip(self.tasks, seen, strict=True)}
         return totals
 
+    def read(self, steps: int) -> dict[str, list[int]]:
+        """List the examples of each task that the first ``steps`` steps read, each once."""
+        found = {}
+        for index, (task, count) in enumerate(sorted(self.counts(steps).items())):
+            size = len(self.lengths[task])
+            every = range(size) if count >= size else self._of_task(index, 0, count)[1].tolist()
+            found[task] = sorted(every)
+        return found
+
     def _block(self, block: int) -> tuple[Integers, Integers, Integers, Integers]:
         """Deal a block: task, example, length and step-in-block of each of its examples."""
         if block == self.__dict__.get("_kept", (None,))[0]:

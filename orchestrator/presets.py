@@ -141,8 +141,8 @@ def misfits(stages: Sequence[Stage], tasks: Sequence[str], target: str | None) -
             yield Problem(f"{where}.until", "needs max_steps, which stands in place of steps")
         if stage.max_steps and not stage.until:
             yield Problem(f"{where}.max_steps", "is for until: plateau; set steps instead")
-    if stages and stages[0].train == ["target"]:
-        yield Problem("stages.0.train", "is ['target']; its helpers must learn in a stage before")
+    if stages and "target" in stages[0].train:
+        yield Problem("stages.0.train", "holds 'target'; its helpers must learn in a stage before")
 
 
 def _unknown(entry: str, tasks: Sequence[str], target: str | None) -> str | None:

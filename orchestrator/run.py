@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator import checkpoint, identity, journal, stages, weights
+from orchestrator import checkpoint, folds, identity, journal, stages, weights
 from orchestrator.access import held, secure_ray
 from orchestrator.coherence import unscored
 from orchestrator.experiment import Experiment, ExperimentError, load
@@ -43,8 +43,12 @@ def ready(
     families = {task: prepared.family(task) for task in experiment.tasks}
     if problems := unscored(experiment, families):
         raise ExperimentError(problems, origin)
-    for stage in stages.of(experiment, prepared.layers):
-        stages.planned(experiment, prepared.lengths(), stage)
+    if problems := folds.refused(experiment, prepared):
+        raise ExperimentError(problems, origin)
+    for stage in folds.stretches(experiment, prepared):
+        rows = folds.training_rows(experiment, prepared, stage)
+        stages.planned(experiment, {task: own.lengths for task, own in rows.items()}, stage)
+    prepared.notes.extend(folds.leaks(experiment, prepared))
     return prepared, identity.ingredients(experiment, contents(experiment, prepared))
 
 
@@ -226,7 +230,7 @@ def results(folder: Path, records: list[Record]) -> dict[str, Any]:
         for task in sorted(experiment.tasks)
     }
     last = checkpoint.progress(checkpoint.newest(folder) or checkpoint.best(folder))
-    stretches = stages.of(experiment, prepared.layers)
+    stretches = folds.stretches(experiment, prepared)
     seen = stages.seen(experiment, prepared.lengths(), stretches, last.began, last.step)
     return {
         "run_id": folder.name,

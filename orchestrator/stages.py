@@ -11,6 +11,8 @@ from orchestrator.experiment import Experiment, ExperimentError
 from orchestrator.problems import Problem
 from orchestrator.sections import Mixture, Stage
 
+STACK = "stack.weight"
+"""Ends the name of what joins the target's input and its helpers' outputs."""
 PLATEAU = 3
 """Evaluations without a better score that end a stage ``until: plateau``; ``train.patience`` says
 otherwise."""

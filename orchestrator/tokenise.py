@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections import deque
@@ -19,13 +20,14 @@ import pyarrow as pa
 from filelock import FileLock
 
 import tasks
+from orchestrator import keyed
 from orchestrator.tokens import OWN, PACKING, Counts, whole
-from tasks.family import Family, Row
+from tasks.family import Family, Row, Text
 
 if TYPE_CHECKING:
     from encoders.tokenizer import Reader
 
-TOKENS = 1
+TOKENS = 2
 """Version of what this file writes; a new one makes every cache anew."""
 
 ELSEWHERE = {"path", "revision", "config", "limit", "group", "max_bad_rows", "gazetteer"}
@@ -51,7 +53,7 @@ class Work:
     def schema(self) -> pa.Schema:
         """Give the columns of the file."""
         fields: list[tuple[str, pa.DataType]] = [(name, pa.list_(pa.int32())) for name in PACKING]
-        fields += [("terms", pa.int32()), ("length", pa.int32())]
+        fields += [("terms", pa.int32()), ("length", pa.int32()), ("texts", pa.list_(pa.uint64()))]
         for name, dtype in self.family.columns.items():
             kind = pa.float32() if dtype.is_floating_point else pa.int32()
             fields.append((OWN + name, pa.list_(kind)))
@@ -99,10 +101,26 @@ class Work:
                 columns[OWN + name].append(family_columns[name])
             columns["terms"].append(self.family.terms(row, family_columns))
             columns["length"].append(sum(lengths))
+            columns["texts"].append(sorted({_hash(text) for text in _strings(own)}))
             if self.gold:
                 columns["gold"].append(json.dumps(self.family.gold(row), ensure_ascii=False))
         arrays = [pa.array(columns[field.name], field.type) for field in schema]
         return pa.record_batch(arrays, schema=schema), truncated
+
+
+def _strings(texts: Iterable[Text]) -> Iterator[str]:
+    """Give each text of a row, words as the text that they make."""
+    for text in texts:
+        if isinstance(text, tuple):
+            yield from text
+        else:
+            yield text if isinstance(text, str) else " ".join(text)
+
+
+def _hash(text: str) -> int:
+    """Hash the letters and digits of a text: case, spaces and marks do not make it another one."""
+    bare = re.sub(r"\W+", "", text.casefold())
+    return keyed.number("text", bare or text)
 
 
 def _code(family: type[Family[Any]]) -> list[str]:

@@ -95,6 +95,17 @@ class Split:
             parts.append(total[ends[1:]] - total[ends[:-1]])
         return np.concatenate(parts)
 
+    @cached_property
+    def texts(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """``[texts]``: a hash of each text of each example, and the example that it stands in."""
+        values, rows = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+        for batch, first in zip(self._batches, self._starts, strict=False):
+            column = batch.column("texts")
+            ends = column.offsets.to_numpy()
+            values.append(column.values.to_numpy()[ends[0] : ends[-1]])
+            rows.append(np.repeat(np.arange(len(column)) + first, np.diff(ends)))
+        return np.concatenate(values), np.concatenate(rows)
+
     def _flat(self, column: str) -> NDArray[np.int32]:
         parts = [batch.column(column).to_numpy() for batch in self._batches]
         if len(parts) == 1:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +15,18 @@ from torch import Tensor
 
 from encoders import mixout
 from encoders.layers import depth
-from orchestrator import checkpoint, keyed, plan, stages, weights
+from orchestrator import checkpoint, folds, keyed, plan, weights
 from orchestrator.batch import Batch, collate
 from orchestrator.checkpoint import Progress
-from orchestrator.engine import Engine
-from orchestrator.evaluate import Evaluation, Examples, Ranks, evaluate, main_score
-from orchestrator.experiment import Experiment
+from orchestrator.evaluate import Evaluation, chosen_rows, evaluate, main_score
 from orchestrator.famo import Famo, famo_step
 from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
-from orchestrator.prepare import Prepared
+from orchestrator.readings import Reader
 from orchestrator.stages import Stretch, planned
 from orchestrator.weighting import coefficients
-
-
-@dataclass(frozen=True)
-class Work:
-    """One run, as one of its workers sees it."""
-
-    run: Path
-    experiment: Experiment
-    prepared: Prepared
-    fingerprint: str
-    """The run's hash (see ``identity.py``)."""
-    world: Ranks
-    device: torch.device
-    make_engine: Callable[[MultiTaskModel, list[dict[str, Any]]], Engine]
-    stop: Callable[[], bool]
-    """Whether someone asked this process to end after the current step."""
-
-    @cached_property
-    def stages(self) -> list[Stretch]:
-        """List the stages of the run, in order."""
-        return stages.of(self.experiment, self.prepared.layers)
+from orchestrator.work import Work
 
 
 @dataclass(frozen=True)
@@ -80,8 +58,8 @@ class Training:
         prepared = work.prepared
         self.tasks = sorted(work.experiment.tasks)
         self.families = {task: prepared.family(task) for task in self.tasks}
-        self.train: dict[str, Examples] = {t: prepared.open(t, "train") for t in stage.tasks}
-        self.validation = {task: prepared.open(task, "validation") for task in self.tasks}
+        self.train: dict[str, Any] = folds.training_rows(work.experiment, prepared, stage)
+        self.validation: dict[str, Any] = {t: prepared.open(t, "validation") for t in self.tasks}
         lengths = {task: rows.lengths for task, rows in self.train.items()}
         self.plan = planned(work.experiment, lengths, stage)
         strengths = {t: self.experiment.task_regularization(t).r_drop for t in self.tasks}
@@ -89,11 +67,43 @@ class Training:
         if start is None:
             model = weights.first(work.experiment, self.families, Path(prepared.reader))
         else:
-            model = weights.restored(work.experiment, self.families, start)
+            model = weights.restored(work.experiment, self.families, start, stage.stacks)
         self.depths = stage.depths(model.encoder.layers)
         model.train().to(work.device)
         model.learn(self.depths, stage.heads(self.tasks, self.experiment.target))
+        self._answered(model)
+        if not self.depths:
+            model.kept = self._keep(model)
         self._engage(model, start)
+
+    def _answered(self, model: MultiTaskModel) -> None:
+        """Let the target's training rows bring what was answered out of fold."""
+        if model.stack is None or all(stage.fold is None for stage in self.work.stages):
+            return
+        stacked, own = model.stack.stacked, self.work
+        if stacked.target in self.train:
+            self.train[stacked.target] = folds.read(
+                own.run, own.experiment, own.prepared, stacked, model.stack.size
+            )
+
+    def _keep(self, model: MultiTaskModel) -> frozenset[str]:
+        """Read each text once, since the encoder rests; give the tasks whose states are kept."""
+        own, rows = self.experiment.train, self.experiment.train.evaluate_rows
+        asked: dict[str, list[int]] = {task: [] for task in self.tasks}
+        for task, index in chosen_rows(self.validation, None if rows == "all" else rows, own.seed):
+            asked[task].append(index)
+        reader = Reader(model, self._kept_folder, self.experiment.batch.micro_tokens, self.work)
+        for split, data, wanted in (
+            ("train", self.train, self.plan.read(self.stage.steps)),
+            ("validation", self.validation, asked),
+        ):
+            for task in data:
+                data[task] = reader.kept(task, split, data[task], wanted[task])
+        return reader.tasks
+
+    @property
+    def _kept_folder(self) -> Path:
+        return self.work.run / "features" / self.stage.name
 
     def _engage(self, model: MultiTaskModel, start: Path | None) -> None:
         """Give the model its engine, with the optimizer's state if the stage was begun before."""
@@ -256,9 +266,32 @@ class Training:
         """Whether the stage is at its end."""
         return ended(self.stage, self.progress)
 
+    def answer(self) -> None:
+        """Let the model of a fold answer the target's training texts of this fold.
+
+        A model of its own does, whole on each rank, whatever the engine has made of this one.
+        """
+        own, fold = self.work, self.stage.fold
+        assert fold is not None, f"stage {self.stage.name} leaves no fold out"
+        model = weights.first(own.experiment, self.families, Path(own.prepared.reader))
+        with torch.no_grad():
+            for (_, value), (_, _, mine) in zip(self.engine.averaged(), model.named(), strict=True):
+                mine.copy_(value)
+        file = folds.answers(own.run, fold)
+        limit = self.experiment.batch.micro_tokens
+        reader = Reader(model.to(own.device), file.parent, limit, own)
+        stacked = folds.of(own.experiment, own.prepared)
+        assert stacked is not None, "there are folds, so there is a target"
+        asked = folds.asked(own.experiment, own.prepared, stacked, fold)
+        reader.answer(stacked, own.prepared.open(stacked.target, "train"), asked, file)
+
     def close(self) -> None:
-        """Let go of the model."""
+        """Let go of the model, and of what was kept for it."""
         self.engine.close()
+        if self.work.world.ranks > 1:
+            dist.barrier()
+        if self.work.world.rank == 0:
+            shutil.rmtree(self._kept_folder, ignore_errors=True)
 
 
 def ended(stage: Stretch, progress: Progress) -> bool:

@@ -11,6 +11,7 @@ from encoders.lora import Lora
 from orchestrator import checkpoint, keyed
 from orchestrator.experiment import Experiment
 from orchestrator.model import MultiTaskModel
+from orchestrator.stacking import Stacked
 from tasks.family import Family
 
 
@@ -39,24 +40,35 @@ def first(
 
 
 def restored(
-    experiment: Experiment, families: Mapping[str, Family], folder: Path
+    experiment: Experiment, families: Mapping[str, Family], folder: Path, stacks: bool = False
 ) -> MultiTaskModel:
-    """Build the model of a checkpoint's folder; needs no data and no hub."""
+    """Build the model of a checkpoint's folder; needs no data and no hub.
+
+    With ``stacks`` its target reads its helpers from now on, if it did not before.
+    """
     encoder = encoders.load(
         str(folder / "encoder"),
         dropout=experiment.regularization.dropout,
         attention_dropout=experiment.regularization.attention_dropout,
         apart=True,
     )
-    model = _assembled(encoder, experiment, families, experiment.train.seed)
+    stacked = None
+    if stacks or checkpoint.stacks(folder):
+        stacked = Stacked.of(experiment.stacking, experiment.target, families)
+    seed = experiment.train.seed
+    model = _assembled(encoder, experiment, families, seed, stacked)
     checkpoint.load_heads(model, folder)
     return model
 
 
 def _assembled(
-    encoder: object, experiment: Experiment, families: Mapping[str, Family], seed: int
+    encoder: object,
+    experiment: Experiment,
+    families: Mapping[str, Family],
+    seed: int,
+    stacked: Stacked | None = None,
 ) -> MultiTaskModel:
     dropouts = {task: experiment.task_regularization(task).head_dropout for task in families}
     precision = experiment.resolved()["train"]["precision"]
     weighting = experiment.weighting.name
-    return MultiTaskModel(encoder, families, dropouts, seed, precision, weighting)
+    return MultiTaskModel(encoder, families, dropouts, seed, precision, weighting, stacked)

@@ -25,6 +25,7 @@ PARTS = frozenset(
         "gazetteer",
         "grammar",
         "head",
+        "helper",
         "labels",
         "lexicon",
         "numbers",

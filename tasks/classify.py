@@ -14,6 +14,7 @@ from torch import Tensor
 from tasks import chances, labels
 from tasks.agreement import Chances, Comparable
 from tasks.family import IGNORED, CrossEntropy, Encoded, Fault, Head, Row, Rows
+from tasks.helper import Helper
 from tasks.texts import TextData, TextFamily, TextHead
 
 
@@ -34,7 +35,7 @@ class ClassifyData(TextData):
         return self
 
 
-class Classify(TextFamily[ClassifyData], Comparable):
+class Classify(TextFamily[ClassifyData], Comparable, Helper):
     """One label a row. Predictions: ``{"label": ..., "probabilities": {label: p}}``.
 
     With ``distribution`` the truth is as soft as a prediction, and its likeliest label the mode.
@@ -43,6 +44,7 @@ class Classify(TextFamily[ClassifyData], Comparable):
     Data = ClassifyData
     losses = {"cross_entropy": CrossEntropy, **chances.LOSSES}  # noqa: RUF012 (a constant)
     columns = {"label": torch.int64, "chances": torch.float32}  # noqa: RUF012 (a constant)
+    gives = "row"
     main = "accuracy"
 
     def bind(self) -> None:
@@ -127,6 +129,10 @@ class Classify(TextFamily[ClassifyData], Comparable):
             known = rows.counts["chances"] > 0
             return [(output.log_softmax(1), known / math.log(len(self.labels)))]
         return [labels.log_chances(output, rows.columns["label"])]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give those of the labels."""
+        return logits.softmax(-1)
 
     def decode(self, output: Tensor, rows: Rows) -> list[dict[str, Any]]:
         """Choose the likeliest label."""

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Generic, TypeAlias, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -103,8 +103,6 @@ class Family(ABC, Generic[Keys]):
     """All its losses, each with its options (see ``fitting``)."""
     columns: ClassVar[Mapping[str, torch.dtype]]
     """The columns that ``encode`` makes for the head and the loss."""
-    gives: ClassVar[Literal["row", "word"] | None] = None
-    """What each output of its head is about, where it can be a feature of another task."""
     main: str
     """The score that ranks runs, in [0, 1] or [-1, 1], more is better."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 
@@ -37,12 +38,21 @@ class Rows:
     def __len__(self) -> int:
         return len(self.sequences)
 
+    def tokens(self) -> Tensor:
+        """Give the place of every token of these rows, sequence after sequence."""
+        first = self.lengths.cumsum(0) - self.lengths
+        behind = (self.starts - first).repeat_interleave(self.lengths)
+        return torch.arange(len(behind), device=behind.device) + behind
+
 
 class Head(nn.Module):
     """One task's own layers: ``forward(hidden [tokens, width], rows)`` gives the outputs."""
 
     marks: ClassVar[tuple[str, ...]] = ()
     """Names of the layers that ``inputs`` uses."""
+    reads: ClassVar[Literal["summary", "words", "tokens"] | None] = "tokens"
+    """Of which tokens it reads the hidden states: what stands for each sequence; that and the
+    first token of each word; all. None: what the encoder reads is drawn anew each time."""
 
     def replaced(self, input_ids: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
         """Give the packed ``input_ids [tokens]`` as the encoder is to read them.

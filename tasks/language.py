@@ -52,6 +52,7 @@ class LanguageHead(Head):
     when this head must rest.
     """
 
+    reads = None
     ordinary: Tensor
 
     def __init__(

@@ -16,6 +16,7 @@ from torch.nn import functional
 from tasks import labels
 from tasks.agreement import Chances, Comparable
 from tasks.family import Encoded, Fault, Head, Row, Rows
+from tasks.helper import Helper
 from tasks.numbers import Plain
 from tasks.texts import TextData, TextFamily, TextHead
 
@@ -39,12 +40,13 @@ class Focal(Plain):
     """How much less a label counts that is nearly right; 0 is the binary cross entropy."""
 
 
-class Multilabel(TextFamily[MultilabelData], Comparable):
+class Multilabel(TextFamily[MultilabelData], Comparable, Helper):
     """Any labels a row. Predictions: ``{"labels": [...], "probabilities": {label: p}}``."""
 
     Data = MultilabelData
     losses = {"binary_cross_entropy": Plain, "focal": Focal}  # noqa: RUF012 (a constant)
     columns = {"chosen": torch.float32}  # noqa: RUF012 (a constant of the class)
+    gives = "row"
     main = "macro_f1"
 
     def bind(self) -> None:
@@ -124,6 +126,10 @@ class Multilabel(TextFamily[MultilabelData], Comparable):
         both = torch.stack([output, -output], -1).flatten(0, 1)
         known = (rows.counts["chosen"] > 0).repeat_interleave(len(self.labels))
         return [(functional.logsigmoid(both), known / math.log(2))]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give that of each label."""
+        return logits.sigmoid()
 
     def decode(self, output: Tensor, rows: Rows) -> list[dict[str, Any]]:
         """Give every label of at least even chances."""

@@ -53,6 +53,8 @@ class RateHead(Head):
     training that user has no bias and no tastes.
     """
 
+    reads = "summary"
+
     def __init__(self, width: int, users: int, dropout: float) -> None:
         super().__init__()
         self.user = nn.Embedding(users + 1, FACTORS + 1)

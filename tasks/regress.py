@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tasks import numbers
 from tasks.family import Encoded, Fault, Head, Row, Rows
+from tasks.helper import Helper
 from tasks.texts import TextData, TextFamily, TextHead
 
 
@@ -19,7 +20,7 @@ class RegressData(TextData):
     target: str = "target"
 
 
-class Regress(TextFamily[RegressData]):
+class Regress(TextFamily[RegressData], Helper):
     """One number a row. Predictions: ``{"value": x}``, in the units of the data.
 
     The head learns numbers standardised by mean and deviation of the training rows.
@@ -28,6 +29,7 @@ class Regress(TextFamily[RegressData]):
     Data = RegressData
     losses = numbers.LOSSES
     columns = {"target": torch.float32}  # noqa: RUF012 (a constant of the class)
+    gives = "row"
     main = "pearson"
 
     def bind(self) -> None:
@@ -74,6 +76,10 @@ class Regress(TextFamily[RegressData]):
         """Sum the loss over the rows that have a number."""
         known = rows.counts["target"] > 0
         return numbers.loss(self.loss_options, output[known, 0], rows.columns["target"])
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Leave the number, in standard deviations from the mean, as it is."""
+        return logits
 
     def decode(self, output: Tensor, rows: Rows) -> list[dict[str, Any]]:
         """Give the numbers in the units of the data."""

@@ -54,6 +54,7 @@ class RolesHead(Head):
     """
 
     marks = ("mark",)
+    reads = "words"
 
     def __init__(self, width: int, classes: int, dropout: float, marked: bool) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ from tasks.family import (
     Text,
 )
 from tasks.gazetteer import Gazetteer
+from tasks.helper import Helper
 
 
 class TagData(Data):
@@ -41,6 +42,8 @@ class TagHead(Head):
     With a gazetteer it also sees, for each type, whether the word is inside a phrase of it.
     """
 
+    reads = "words"
+
     def __init__(self, width: int, classes: int, dropout: float, types: int = 0) -> None:
         """``types`` counts those of the gazetteer."""
         super().__init__()
@@ -50,11 +53,15 @@ class TagHead(Head):
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Give logits ``[words, classes]``."""
-        state = self.dropout(hidden[rows.words])
+        state = self.dropout(self.states(hidden, rows))
         if self.types:
             state = torch.cat([state, self._known(rows).to(state.dtype)], dim=1)
         logits: Tensor = self.out(state)
         return logits
+
+    def states(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Give what the last layer reads of the encoder, ``[words, width]``."""
+        return hidden[rows.words]
 
     def _known(self, rows: Rows) -> Tensor:
         """Give 1 or 0 for each word and type, ``[words, types]``."""
@@ -65,7 +72,7 @@ class TagHead(Head):
         return flat.index_fill(0, row + places, 1.0).view(-1, self.types)
 
 
-class Tag(Family[TagData], Comparable):
+class Tag(Family[TagData], Comparable, Helper):
     """One label a word. Predictions: ``{"tags": [...], "scores": [...]}``, one entry a word.
 
     A label set of nothing but O, B-X and I-X marks spans: it is completed with the missing B-X and
@@ -77,6 +84,7 @@ class Tag(Family[TagData], Comparable):
     Data = TagData
     losses = {"cross_entropy": CrossEntropy}  # noqa: RUF012 (a constant of the class)
     columns = {"tags": torch.int64, "size": torch.int64, "known": torch.int64}  # noqa: RUF012
+    gives = "word"
 
     def bind(self) -> None:
         """Number the labels, and see whether they mark spans."""
@@ -156,6 +164,10 @@ class Tag(Family[TagData], Comparable):
     def log_chances(self, output: Tensor, rows: Rows) -> list[Chances]:
         """Give those of each word's labels."""
         return [labels.log_chances(output, rows.columns["tags"])]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give those of each word's labels."""
+        return logits.softmax(-1)
 
     def decode(self, output: Tensor, rows: Rows) -> list[dict[str, Any]]:
         """Choose each sentence's likeliest legal tags; a score is the tag's probability."""

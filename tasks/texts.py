@@ -25,6 +25,8 @@ Keys = TypeVar("Keys", bound=TextData)
 class TextHead(Head):
     """A dense layer with tanh, then the outputs: the shape of BERT's and RoBERTa's classifier."""
 
+    reads = "summary"
+
     def __init__(self, width: int, outputs: int, dropout: float) -> None:
         super().__init__()
         self.dense = nn.Linear(width, width)
@@ -33,9 +35,13 @@ class TextHead(Head):
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
         """Give ``[rows, outputs]``."""
-        state: Tensor = self.dense(hidden[rows.summary]).tanh()
-        outputs: Tensor = self.out(self.dropout(state))
+        outputs: Tensor = self.out(self.dropout(self.states(hidden, rows)))
         return outputs
+
+    def states(self, hidden: Tensor, rows: Rows) -> Tensor:
+        """Give what the last layer reads, ``[sequences, width]``."""
+        states: Tensor = self.dense(hidden[rows.summary]).tanh()
+        return states
 
 
 class TextFamily(Family[Keys]):

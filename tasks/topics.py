@@ -12,6 +12,7 @@ from torch import Tensor
 from tasks import chances, themes, words
 from tasks.chances import Divergence
 from tasks.family import Encoded, Fault, Row, Rows
+from tasks.helper import Helper
 from tasks.texts import TextData, TextFamily, TextHead
 
 ASKED = "asked"
@@ -27,7 +28,7 @@ class TopicsData(TextData):
     """Words that the topic model knows: the most frequent ones."""
 
 
-class Topics(TextFamily[TopicsData]):
+class Topics(TextFamily[TopicsData], Helper):
     """The shares of topics in a text.
 
     Predictions: ``{"topic": number, "words": [...], "distribution": [...]}``, the likeliest topic
@@ -38,6 +39,7 @@ class Topics(TextFamily[TopicsData]):
     Data = TopicsData
     losses = {"kl": Divergence}  # noqa: RUF012 (a constant of the class)
     columns = {"distribution": torch.float32}  # noqa: RUF012 (a constant of the class)
+    gives = "row"
     main = "js_similarity"
 
     def bind(self) -> None:
@@ -91,6 +93,10 @@ class Topics(TextFamily[TopicsData]):
         known = output[rows.counts["distribution"] > 0]
         true = rows.columns["distribution"].view(-1, self.data.topics)
         return chances.loss(self.loss_options, known, true, self.label_smoothing)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give the shares of the topics."""
+        return logits.softmax(-1)
 
     def decode(self, output: Tensor, rows: Rows) -> list[dict[str, Any]]:
         """Give the shares of the topics, and the likeliest."""

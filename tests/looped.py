@@ -15,7 +15,7 @@ from orchestrator.evaluate import Ranks
 from orchestrator.experiment import parse
 from orchestrator.loop import News
 from orchestrator.prepare import Prepared
-from orchestrator.training import Work
+from orchestrator.work import Work
 
 MakeWork = Callable[..., Work]
 

@@ -15,7 +15,7 @@ from orchestrator import checkpoint, loop, training
 from orchestrator.engine import PlainEngine
 from orchestrator.evaluate import Evaluation
 from orchestrator.loop import News
-from orchestrator.training import Work
+from orchestrator.work import Work
 from tests.looped import MakeWork, Stopping, events, last, trained, values
 
 

@@ -14,7 +14,8 @@ from orchestrator.checkpoint import Progress
 from orchestrator.engine import DeepSpeedEngine, Engine, PlainEngine, join
 from orchestrator.evaluate import Evaluation
 from orchestrator.experiment import ExperimentError
-from orchestrator.training import Training, Work
+from orchestrator.training import Training
+from orchestrator.work import Work
 from tests.looped import MakeWork, Stopping, events, last, trained, values
 from tests.toy import ToyRun
 from tests.workers import Workers
@@ -37,7 +38,7 @@ def moved(work: Work, before: dict[str, Tensor]) -> set[str]:
 def after_each_stage(work: Work) -> list[dict[str, Tensor]]:
     """Train a run; give its weights at the beginning and at the end of each stage."""
     found = [first(work)]
-    work.run.mkdir()
+    work.run.mkdir(exist_ok=True)
     for news in loop.train(work):
         ends = news.checkpoint and checkpoint.progress(news.checkpoint)
         if ends and ends.taken == work.stages[news.stage].steps:

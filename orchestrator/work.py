@@ -1,0 +1,40 @@
+"""One run, as one of its workers sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from orchestrator import folds
+from orchestrator.engine import Engine
+from orchestrator.evaluate import Ranks
+from orchestrator.experiment import Experiment
+from orchestrator.model import MultiTaskModel
+from orchestrator.prepare import Prepared
+from orchestrator.stages import Stretch
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run, as one of its workers sees it."""
+
+    run: Path
+    experiment: Experiment
+    prepared: Prepared
+    fingerprint: str
+    """The run's hash (see ``identity.py``)."""
+    world: Ranks
+    device: torch.device
+    make_engine: Callable[[MultiTaskModel, list[dict[str, Any]]], Engine]
+    stop: Callable[[], bool]
+    """Whether someone asked this process to end after the current step."""
+
+    @cached_property
+    def stages(self) -> list[Stretch]:
+        """List the stages of the run, in order."""
+        return folds.stretches(self.experiment, self.prepared)
