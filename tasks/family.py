@@ -265,8 +265,8 @@ class Family(ABC, Generic[Keys]):
     def export(self, head: Head) -> dict[str, Any] | None:
         """Describe the head for a plain Transformers model, if its shape allows.
 
-        ``{"kind": "sequence-classification" | "token-classification", "labels": [...],
-        "weights": {name: tensor}}``; ``export.py`` knows the names each encoder uses.
+        ``{"kind": "sequence-classification" | "token-classification" | "question-answering",
+        "labels": [...], "weights": {name: tensor}}``; ``export.py`` knows each encoder's names.
         """
         return None
 
