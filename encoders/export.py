@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import (
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -20,6 +21,7 @@ from encoders.network import quiet
 KINDS: dict[str, Any] = {
     "sequence-classification": AutoModelForSequenceClassification,
     "token-classification": AutoModelForTokenClassification,
+    "question-answering": AutoModelForQuestionAnswering,
 }
 PLACES: dict[str, Sequence[Mapping[str, str]]] = {
     "sequence-classification": (
@@ -28,6 +30,7 @@ PLACES: dict[str, Sequence[Mapping[str, str]]] = {
         {"dense": "{base}.pooler", "out": "classifier"},  # ALBERT
     ),
     "token-classification": ({"out": "classifier"}, {"out": "score"}),
+    "question-answering": ({"out": "qa_outputs"},),
 }
 """Where each kind of encoder keeps the layers of such a head."""
 
@@ -88,7 +91,8 @@ def _put(model: PreTrainedModel, layout: Mapping[str, str], weights: Mapping[str
 def logits(folder: Path, kind: str, text: str | tuple[str, str] | list[str]) -> Tensor:
     """Read a saved folder with nothing but Transformers, and ask it.
 
-    Gives ``[classes]`` for a sequence, ``[words, classes]`` at the first token of each word.
+    Gives ``[classes]`` for a sequence, ``[words, classes]`` at the first token of each word. For a
+    question with its context it gives ``[1 + tokens, 2]``: the first token, then the context's own.
     """
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -99,7 +103,11 @@ def logits(folder: Path, kind: str, text: str | tuple[str, str] | list[str]) -> 
         split = isinstance(text, list)
         encoded = tokenizer(text, is_split_into_words=split, return_tensors="pt")
     with torch.inference_mode():
-        found: Tensor = model(**encoded).logits[0]
+        output = model(**encoded)
+    if kind == "question-answering":
+        context = [place for place, text in enumerate(encoded.sequence_ids()) if text == 1]
+        return torch.stack([output.start_logits[0], output.end_logits[0]], 1)[[0, *context]]
+    found: Tensor = output.logits[0]
     if kind == "sequence-classification":
         return found
     words = encoded.word_ids()

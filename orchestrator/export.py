@@ -74,7 +74,7 @@ def _plain(predictor: Predictor, task: str, encoder: Path, folder: Path) -> bool
         asked: str | tuple[str, str] | list[str] = text
         if described["kind"] == "token-classification":
             asked = text.split()
-        elif data.get("pair"):
+        elif data.get("pair") or described["kind"] == "question-answering":
             asked = (text, TEXTS[0])
         theirs = plain.logits(folder, described["kind"], asked)
         if not _equal(_logits(predictor, task, asked), theirs):
@@ -95,15 +95,17 @@ def _logits(predictor: Predictor, task: str, asked: str | tuple[str, str] | list
     data = family.data.model_dump()
     if isinstance(asked, list):
         row: dict[str, Any] = {data["tokens"]: asked}
+    elif isinstance(asked, str):
+        row = {data["text"]: asked}
     else:
-        first, *second = (asked,) if isinstance(asked, str) else asked
-        row = {data["text"]: first, **({data["pair"]: second[0]} if second else {})}
+        names = ("question", "context") if "question" in data else ("text", "pair")
+        row = {data[name]: text for name, text in zip(names, asked, strict=True)}
     encoded = predictor.reader(family.texts(row), family.data.max_length)
     rows = {task: [example(family, row, encoded)]}
     batch = collate(rows, predictor.model.families, predictor.model.encoder.summary)
     with torch.inference_mode():
-        found: Tensor = predictor.model(batch)[task]
-    return found
+        found: Tensor | tuple[Tensor, ...] = predictor.model(batch)[task]
+    return torch.cat(found) if isinstance(found, tuple) else found
 
 
 def _weights(predictor: Predictor, task: str, encoder: Path, folder: Path) -> None:

@@ -60,6 +60,8 @@ class PreparedTask(BaseModel):
     label_smoothing: float
     fitted: dict[str, Any]
     splits: dict[str, PreparedSplit]
+    details: dict[str, list[tuple[str, str]]] = {}
+    """Tables for the run's page, by their titles."""
 
 
 class Prepared(BaseModel):
@@ -139,6 +141,8 @@ def prepare(
     notes: list[str] = []
     prepared = {}
     for name, family in bound.items():
+        rows = {split: splits[name].each(split) for split in splits[name].rows}
+        findings = family.findings(rows)
         prepared[name] = PreparedTask(
             family=experiment.tasks[name].family,
             data=family.data.model_dump(mode="json"),
@@ -146,7 +150,9 @@ def prepare(
             label_smoothing=family.label_smoothing,
             fitted=dict(family.fitted),
             splits=_tokens(family, splits[name], reader, cache, processes),
+            details={found.note: found.details for found in findings if found.details},
         )
+        notes += [f"tasks.{name}: {found.note}." for found in findings]
         notes += [*splits[name].notes, *_cut(name, prepared[name], reader)]
     return Prepared(
         tasks=prepared,

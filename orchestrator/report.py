@@ -67,6 +67,7 @@ def content(folder: Path) -> dict[str, Any]:
         "confusions": confusions,
         "data": list(summary.data()),
         "lists": [
+            *_details(summary),
             ("All settings of the experiment", list(summary.settings())),
             ("Versions of the libraries", sorted(summary.versions.items())),
         ],
@@ -123,6 +124,13 @@ def _notes(summary: Summary) -> Iterator[str]:
             yield f"Failed at step {record.step}: {record.value.get('error', 'no message')}"
         elif record.event == "stop":
             yield f"Was stopped at step {record.step}."
+
+
+def _details(summary: Summary) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Give what families tell at length of their data, such as the words of topics."""
+    for task, own in sorted(summary.prepared.get("tasks", {}).items()):
+        for title, rows in own.get("details", {}).items():
+            yield f"{task}: {title}", rows
 
 
 def _scores(summary: Summary) -> Iterator[dict[str, Any]]:

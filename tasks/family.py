@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeAlias, get_args
+from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -83,6 +83,15 @@ class CrossEntropy(BaseModel):
     """The options of ``loss: {name: cross_entropy}``: none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Finding(NamedTuple):
+    """What users should be told once of a task's data."""
+
+    note: str
+    """A sentence."""
+    details: list[tuple[str, str]] = []  # noqa: RUF012 (a default of a tuple)
+    """A table for the run's page, if there is more to say."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +190,10 @@ class Family(ABC, Generic[Keys]):
         """
         return rows
 
+    def findings(self, splits: Mapping[str, Iterable[Row]]) -> list[Finding]:
+        """Tell what users should know of the rows as the family sees them; called once."""
+        return []
+
     @abstractmethod
     def fault(self, row: Row, training: bool) -> Fault | None:
         """Say what is wrong with a row. A label outside the set is wrong in training only."""
@@ -250,8 +263,8 @@ class Family(ABC, Generic[Keys]):
     def export(self, head: Head) -> dict[str, Any] | None:
         """Describe the head for a plain Transformers model, if its shape allows.
 
-        ``{"kind": "sequence-classification" | "token-classification", "labels": [...],
-        "weights": {name: tensor}}``; ``export.py`` knows the names each encoder uses.
+        ``{"kind": "sequence-classification" | "token-classification" | "question-answering",
+        "labels": [...], "weights": {name: tensor}}``; ``export.py`` knows each encoder's names.
         """
         return None
 

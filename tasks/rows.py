@@ -73,13 +73,12 @@ def _sheets(data: Data, columns: Sequence[str], places: Sequence[Path]) -> dict[
             for split, rows in found.items()
         }
     if data.revision is not None or data.config is not None:
-        tables = _hub(data.path, data.config, data.revision)
-        for split, table in tables.items():
-            files.need_columns(f"{data.path} ({split})", columns, table.column_names)
-        return {
-            split: files.from_arrow(f"{data.path} ({split})", table.select(columns))
-            for split, table in tables.items()
-        }
+        sheets = {}
+        for split, (own, table) in _hub(data.path, data.config, data.revision).items():
+            source = f"{data.path} ({own})"
+            files.need_columns(source, columns, table.column_names)
+            sheets[split] = files.from_arrow(source, table.select(columns))
+        return sheets
     paths = _files(data.path, places)
     sheets = {split: files.read(path, columns) for split, path in paths.items()}
     untyped = [split for split, sheet in sheets.items() if sheet.untyped]
@@ -152,10 +151,12 @@ def _take(found: Splits, split: str, origin: str, indices: list[int]) -> None:
         counts.setdefault(split, 0)
 
 
-def _hub(path: str, config: str | None, revision: str | None) -> dict[str, pa.Table]:
+def _hub(path: str, config: str | None, revision: str | None) -> dict[str, tuple[str, pa.Table]]:
     """Load the splits of a hub data set, or of a folder that ``datasets`` understands.
 
-    Raises ``ValueError`` without a revision, or when the data set cannot be had.
+    Each has its own name there beside it. Of several parts (``validation_matched``,
+    ``validation_mismatched``) the first stands for the split. Raises ``ValueError``
+    without a revision, or when the data set cannot be had.
     """
     if revision is None:
         raise ValueError(
@@ -173,7 +174,9 @@ def _hub(path: str, config: str | None, revision: str | None) -> dict[str, pa.Ta
             f" {error}. Check the id, the revision and the network, or download it once and set"
             " data.path to its folder, without data.revision"
         ) from error
-    return {split: _table(found[split]) for split in SPLITS if split in found}
+    parts = {s: [name for name in found if name == s or name.startswith(f"{s}_")] for s in SPLITS}
+    names = {split: min(own, key=lambda n: n != split) for split, own in parts.items() if own}
+    return {split: (name, _table(found[name])) for split, name in names.items()}
 
 
 def _table(rows: Any) -> pa.Table:

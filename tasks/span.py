@@ -263,6 +263,12 @@ class Span(Family[SpanData], Comparable):
         text = _text(row[self.data.context], prediction)
         return [prediction | {"text": text, "label": LABEL}]
 
+    def export(self, head: Head) -> dict[str, Any]:
+        """Describe the linear layer; Transformers' has a bias, which is 0 here."""
+        weights = {name: tensor.detach() for name, tensor in head.state_dict().items()}
+        weights["out.bias"] = weights["out.weight"].new_zeros(2)
+        return {"kind": "question-answering", "labels": ["start", "end"], "weights": weights}
+
 
 def _blank(answer: Any) -> bool:
     """Say whether an answer stands for none."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tasks import chances, themes, words
 from tasks.chances import Divergence
-from tasks.family import Encoded, Fault, Row, Rows
+from tasks.family import Encoded, Fault, Finding, Row, Rows
 from tasks.helper import Helper
 from tasks.texts import TextData, TextFamily, TextHead
 
@@ -49,16 +49,14 @@ class Topics(TextFamily[TopicsData], Helper):
 
     @classmethod
     def fit(cls, data: TopicsData, rows: Iterable[Row]) -> dict[str, Any]:
-        """Fit the topic model; ``without`` counts the training texts it finds no topic in."""
+        """Fit the topic model."""
         columns = cls.text_columns(data)
         texts = [
             _joined(row, columns)
             for row in rows
             if not any(words.text_fault(column, row.get(column)) for column in columns)
         ]
-        fitted = themes.fit(texts, data.topics, data.method, data.words)
-        found = themes.Themes(fitted, data.method)
-        return {**fitted, "without": sum(not found.knows(text) for text in texts)}
+        return themes.fit(texts, data.topics, data.method, data.words)
 
     @classmethod
     def column_names(cls, data: TopicsData) -> list[str]:
@@ -124,9 +122,27 @@ class Topics(TextFamily[TopicsData], Helper):
         row = super().ask(record)
         return None if row is None else {**row, ASKED: True}
 
-    def coherence(self, texts: Sequence[str]) -> float:
-        """Give the mean NPMI of the top words of each topic in these texts (see ``themes``)."""
-        return themes.npmi(self.words, texts)
+    def findings(self, splits: Mapping[str, Iterable[Row]]) -> list[Finding]:
+        """Tell how many rows have no topic, how the topics cohere, and their words."""
+        found, columns = [], self.text_columns(self.data)
+        for split, rows in splits.items():
+            texts = [_joined(row, columns) for row in rows]
+            blank = sum(not self.themes.knows(text) for text in texts)
+            if blank:
+                found.append(
+                    Finding(
+                        f"{blank} of {len(texts)} {split} rows have no word of any topic and take"
+                        " no part"
+                    )
+                )
+            if split == "validation":
+                coherence = themes.npmi(self.words, texts)
+                words = [(str(place), " ".join(own)) for place, own in enumerate(self.words)]
+                about = f"mean NPMI of their {themes.TOP} top words in the validation texts"
+                found.append(
+                    Finding(f"its {len(words)} topics cohere by {coherence:.3f} ({about})", words)
+                )
+        return found
 
     def _true(self, row: Row) -> list[float] | None:
         return self.themes.distribution(_joined(row, self.text_columns(self.data)))

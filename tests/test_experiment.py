@@ -51,12 +51,6 @@ def test_every_key_but_name_encoder_and_tasks_has_a_default(tmp_path: Path) -> N
     ]
 
 
-@pytest.mark.parametrize("name", ["demo", "three_tasks"])
-def test_ready_experiments_are_sound(name: str) -> None:
-    experiment = load(ROOT / "experiments" / f"{name}.yaml")
-    assert len(experiment.tasks) == 3
-
-
 def test_resolved_settings_make_the_same_experiment(tmp_path: Path, tiny_experiment: Build) -> None:
     tree = tiny_experiment(
         **{"train.precision": "fp32", "tasks.topic.optimizer": {"name": "sgd", "lr": 0.1}}

@@ -23,6 +23,7 @@ from orchestrator.export import export
 from orchestrator.model import MultiTaskModel
 from orchestrator.predict import Predictor
 from tasks.classify import Classify
+from tasks.span import Span
 from tasks.tag import Tag
 
 
@@ -92,8 +93,10 @@ def predictor(kind: str, folder: Path) -> Predictor:
     encoders.Reader.load(own).save(folder)
     pair = Classify(Classify.Data(path="x", pair="pair"), {"labels": ["a", "b", "c"]})
     marks = Tag(Tag.Data(path="x"), {"labels": ["N", "V"]})
+    span = Span(Span.Data(path="x"), {"longest": 9})
     encoder = encoders.load(str(folder), folder=folder)
-    model = MultiTaskModel(encoder, {"pair": pair, "marks": marks}, {}, seed=0)
+    families = {"pair": pair, "marks": marks, "span": span}
+    model = MultiTaskModel(encoder, families, {}, seed=0)
     for parameter in model.heads.parameters():
         nn.init.normal_(parameter, std=0.3)
     return Predictor(model, encoder.reader)
@@ -102,10 +105,10 @@ def predictor(kind: str, folder: Path) -> Predictor:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("bert", {"pair": True, "marks": True}),
-        ("roberta", {"pair": True, "marks": True}),
-        ("distilbert", {"pair": False, "marks": True}),  # its classifier has a relu
-        ("electra", {"pair": False, "marks": True}),  # its classifier has a gelu
+        ("bert", {"pair": True, "marks": True, "span": True}),
+        ("roberta", {"pair": True, "marks": True, "span": True}),
+        ("distilbert", {"pair": False, "marks": True, "span": True}),  # its classifier has a relu
+        ("electra", {"pair": False, "marks": True, "span": True}),  # its classifier has a gelu
     ],
 )
 def test_only_equal_logits_make_a_plain_folder(

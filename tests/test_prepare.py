@@ -101,3 +101,15 @@ def test_experiments_that_differ_by_a_helper_share_the_tokens_of_the_others(
         assert with_helper.tasks[name] == task
     assert {p: p.stat().st_mtime_ns for p in made} == made
     assert len(list((tmp_path / "cache").rglob("*.arrow"))) == len(made) + 3
+
+
+def test_what_a_family_finds_is_told_and_kept_for_the_page(tmp_path: Path) -> None:
+    own = tree(subjects={"family": "topics", "data": {"path": DEMO, "topics": 3}})
+    prepared = prepare(parse(own), [], tmp_path / "cache")
+    (told,) = (note for note in prepared.notes if "cohere" in note)
+    assert told.startswith("tasks.subjects: its 3 topics cohere by ")
+    ((title, rows),) = prepared.tasks["subjects"].details.items()
+    assert title in told
+    assert [number for number, _ in rows] == ["0", "1", "2"]
+    prepared.write(tmp_path)
+    assert Prepared.read(tmp_path) == prepared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -57,6 +58,13 @@ def test_the_page_loads_nothing_from_elsewhere(run: Path) -> None:
     assert Page(source).addresses
     assert all(address.startswith("data:image/png;base64,") for address in Page(source).addresses)
     assert not re.search(r"<script|@import|url\(", source)
+
+
+def test_the_page_shows_what_families_tell_at_length(run: Path) -> None:
+    prepared = json.loads((run / "prepared.json").read_text())
+    prepared["tasks"]["sentiment"]["details"] = {"2 topics": [["0", "cat dog"], ["1", "star <b>"]]}
+    (run / "prepared.json").write_text(json.dumps(prepared))
+    assert "sentiment: 2 topics 0 cat dog 1 star <b>" in " ".join(page(run).text.split())
 
 
 def test_the_page_says_what_the_folder_says(run: Path) -> None:

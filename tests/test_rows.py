@@ -126,6 +126,28 @@ def test_the_hub_loader_names_class_labels_and_leaves_hidden_ones_out(tmp_path: 
     assert direct.rows["train"].num_rows == 3
 
 
+def test_the_first_of_several_validation_splits_stands_for_them(tmp_path: Path) -> None:
+    import datasets
+
+    for split in ("train", "validation_b", "validation_a", "test_b", "test"):
+        labels = [f"{split}{n}" for n in range(2)]
+        made = datasets.Dataset.from_dict({"text": ["a", "b"], "label": labels})
+        made.to_parquet(tmp_path / "set" / f"{split}.parquet")
+    (tmp_path / "set" / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n"
+        + "".join(
+            f"  - {{split: {split}, path: {split}.parquet}}\n"
+            for split in ("train", "validation_b", "validation_a", "test_b", "test")
+        )
+        + "---\n"
+    )
+    data = Classify.Data(path=str(tmp_path / "set"), revision="main")
+    _, found = rows.load("topic", Classify, data, [tmp_path], 0)
+    assert sorted(found.rows) == ["test", "train", "validation"]
+    assert found.sources["validation"].endswith("(validation_b)")
+    assert found.sources["test"].endswith("(test)")
+
+
 def test_the_built_in_corpus_is_loaded_by_its_path() -> None:
     data = Classify.Data(path="builtin:demo?size=60", label="topic")
     _, found = rows.load("topic", Classify, data, [], 0)

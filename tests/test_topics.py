@@ -85,7 +85,6 @@ def test_a_text_without_known_words_is_masked_and_counted(method: str) -> None:
     blank = {"text": "and so it was, 1999"}
     rows: list[dict[str, Any]] = [blank, *({"text": text} for text in texts()), {"text": 5}]
     found = Topics(data, json.loads(json.dumps(Topics.fit(data, rows))))
-    assert found.fitted["without"] == 1
     assert found.fault(blank, True) is None
     batch, terms = packed(found, [blank, rows[1]], reader())
     assert terms == 1
@@ -163,6 +162,21 @@ def test_the_ends_of_coherence() -> None:
     assert themes.npmi([["cat", "dog"]], []) == -1
 
 
+def test_coherence_words_and_rows_without_a_topic_are_told() -> None:
+    found = fit()
+    whole = [{"text": text} for text in texts()]
+    told = found.findings({"train": [{"text": "so it was"}, *whole], "validation": whole})
+    assert [one.note for one in told] == [
+        "1 of 61 train rows have no word of any topic and take no part",
+        f"its 3 topics cohere by {themes.npmi(found.words, texts()):.3f} (mean NPMI of their 10 "
+        "top words in the validation texts)",
+    ]
+    assert told[0].details == []
+    assert [set(words.split()[:5]) for _, words in told[1].details] == [
+        set(own[:5]) for own in found.words
+    ]
+
+
 def test_topics_of_a_subject_cohere_more_than_a_mixture_of_them() -> None:
     mixed = [list(own) for own in zip(PETS, SKY, FOOD, strict=True)]
-    assert fit().coherence(texts()) > themes.npmi(mixed, texts())
+    assert themes.npmi(fit().words, texts()) > themes.npmi(mixed, texts())
