@@ -16,6 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from torch import nn
 
+from orchestrator.aggregation import uninstalled
 from orchestrator.checkpoint import Progress
 from orchestrator.coherence import unscored
 from orchestrator.engine import PlainEngine
@@ -90,7 +91,7 @@ def check(experiment: Experiment, prepared: Prepared) -> Report:
     ends before the steps do.
     """
     families = {task: prepared.family(task) for task in experiment.tasks}
-    problems = unscored(experiment, families)
+    problems = [*unscored(experiment, families), *uninstalled(experiment.weighting)]
     if problems:
         raise ExperimentError(problems)
     with tempfile.TemporaryDirectory() as folder, _threads(experiment):

@@ -16,6 +16,7 @@ from torch import Tensor
 from encoders import mixout
 from encoders.layers import depth
 from orchestrator import checkpoint, keyed, plan, stages, weights
+from orchestrator.aggregation import aggregated_step, combined
 from orchestrator.batch import Batch, collate
 from orchestrator.checkpoint import Progress
 from orchestrator.engine import Engine
@@ -26,6 +27,7 @@ from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.prepare import Prepared
+from orchestrator.sections import AGGREGATED
 from orchestrator.stages import Stretch, planned
 from orchestrator.weighting import coefficients
 
@@ -155,7 +157,13 @@ class Training:
             keyed.torch_seed(seed, "step", step, world.rank, place) for place in range(len(batches))
         ]
         arguments = (self.engine, batches, part.coefficients, world.ranks, seeds)
-        sums = famo_step(*arguments, self.famo) if self.famo else joint_step(*arguments)
+        weighting = self.experiment.weighting
+        if self.famo is not None:
+            sums = famo_step(*arguments, self.famo)
+        elif weighting.name in AGGREGATED:
+            sums = aggregated_step(*arguments, lambda each: combined(each, weighting, seed, step))
+        else:
+            sums = joint_step(*arguments)
         told = torch.cat([sums, sums.new_tensor([float(self.work.stop())])])
         if world.ranks > 1:
             dist.all_reduce(told)
@@ -171,10 +179,8 @@ class Training:
         for task, index in picked:
             terms[task] = terms.get(task, 0) + int(self.train[task].terms[index])
             numbers[task] = numbers.get(task, 0) + 1
-        wanted = None
-        if self.experiment.weighting.name == "fixed":
-            wanted = {task: own.weight for task, own in self.experiment.tasks.items()}
-        factors = coefficients(wanted, numbers, terms)
+        wanted = {task: own.weight for task, own in self.experiment.tasks.items()}
+        factors = coefficients(self.experiment.weighting.name, wanted, numbers, terms)
         times = [1 + (task in self.twice) for task, _ in picked]
         lengths = [int(n) * m for n, m in zip(planned.lengths, times, strict=True)]
         world, limit = self.work.world, self.experiment.batch.micro_tokens
