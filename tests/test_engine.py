@@ -179,6 +179,8 @@ def test_reading_rows_twice_changes_nothing_where_nothing_is_dropped(
 def test_readings_agree_alike_at_every_stage(pair: Workers, stage: int) -> None:
     arguments = (STEPS, 25, "fixed", TWICE, 0.3)
     twin = pair.run(trajectory, None, *arguments)[0]
+    once = pair.run(trajectory, None, STEPS, 25, "fixed", {}, 0.3)[0]
+    assert not torch.allclose(once["sums"], twin["sums"]), "nothing was read twice"
     for found in pair.run(trajectory, stage, *arguments):
         torch.testing.assert_close(found["sums"], twin["sums"], rtol=1e-5, atol=1e-6)
         for name, value in twin["weights"].items():

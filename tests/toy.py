@@ -227,7 +227,7 @@ class ToyRun:
             for i in chosen or [0]:
                 rows.setdefault(picked[i][0], []).append(picked[i][1])
             weight = 1.0 if chosen else 0.0
-            batches.append(collate(rows, self.families, "first", weight, self.twice))
+            batches.append(collate(rows, self.families, "first", weight, twice=self.twice))
         return batches, factors
 
     def step(
