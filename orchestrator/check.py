@@ -16,6 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from torch import nn
 
+from orchestrator.aggregation import uninstalled
 from orchestrator.checkpoint import Progress
 from orchestrator.coherence import unscored
 from orchestrator.engine import PlainEngine
@@ -92,7 +93,7 @@ def check(experiment: Experiment, prepared: Prepared) -> Report:
     ends before the steps do.
     """
     families = {task: prepared.family(task) for task in experiment.tasks}
-    problems = unscored(experiment, families)
+    problems = [*unscored(experiment, families), *uninstalled(experiment.weighting)]
     if problems:
         raise ExperimentError(problems)
     with tempfile.TemporaryDirectory() as folder, _threads(experiment):
@@ -100,9 +101,9 @@ def check(experiment: Experiment, prepared: Prepared) -> Report:
         first = next(stage for stage in worker.stages if stage.fold is None)
         training = Training(worker, first, Progress(0))
         plan = training.plan
-        training.plan = replace(plan, batch_tokens=min(WARM, plan.batch_tokens))
+        training.dealer.plan = replace(plan, batch_tokens=min(WARM, plan.batch_tokens))
         training.step()
-        training.plan = replace(plan, batch_tokens=min(LARGEST, plan.batch_tokens))
+        training.dealer.plan = replace(plan, batch_tokens=min(LARGEST, plan.batch_tokens))
         began = time.perf_counter()
         told, part = training.step()
         rate = part.tokens / (time.perf_counter() - began)

@@ -10,7 +10,7 @@ from typing import Any
 import tasks
 from orchestrator import presets
 from orchestrator.problems import Problem, nearest, shown
-from orchestrator.sections import Mixture
+from orchestrator.sections import AGGREGATED, Mixture
 from orchestrator.settings import TASK_NAME, Experiment
 from tasks.agreement import Comparable
 from tasks.family import Family
@@ -213,6 +213,12 @@ def _whole_matrices(experiment: Experiment) -> Iterator[Problem]:
             "regularization.mixout",
             f"is {experiment.regularization.mixout:g} and deepspeed.zero_stage is 3, which keeps "
             f"no whole weights to mix. Set deepspeed.zero_stage=2 or regularization.mixout=0",
+        )
+    if experiment.weighting.name in AGGREGATED and stage == 3:
+        yield Problem(
+            "weighting.name",
+            f"is {experiment.weighting.name!r} and deepspeed.zero_stage is 3, which keeps no whole "
+            f"weights to have gradients of. Set deepspeed.zero_stage=2 or weighting=fixed",
         )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from orchestrator.batch import Batch
 from orchestrator.fragments import Fragment, Stateful, Tensors
-from orchestrator.model import MultiTaskModel
+from orchestrator.model import MultiTaskModel, Pull
 from orchestrator.optimizer import CompositeOptimizer
 
 
@@ -23,7 +23,7 @@ class Engine(Protocol):
     model: MultiTaskModel
     optimizer: CompositeOptimizer
 
-    def forward(self, batch: Batch) -> dict[str, Any]:
+    def forward(self, batch: Batch | Pull) -> dict[str, Any]:
         """Give every head's output."""
 
     def backward(self, loss: Tensor, last: bool) -> None:
@@ -65,7 +65,7 @@ class PlainEngine(Stateful):
         self._clip = clip
         self._ranks = ranks
 
-    def forward(self, batch: Batch) -> dict[str, Any]:
+    def forward(self, batch: Batch | Pull) -> dict[str, Any]:
         outputs: dict[str, Any] = self.model(batch)
         return outputs
 
@@ -127,7 +127,7 @@ class DeepSpeedEngine(Stateful):
                 },
             )
 
-    def forward(self, batch: Batch) -> dict[str, Any]:
+    def forward(self, batch: Batch | Pull) -> dict[str, Any]:
         outputs: dict[str, Any] = self._engine(batch)
         return outputs
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.batch import Batch
-from orchestrator.model import MultiTaskModel
+from orchestrator.model import MultiTaskModel, Pull
 from orchestrator.weighting import price, weighed
 
 
@@ -18,7 +18,7 @@ class Engine(Protocol):
 
     model: MultiTaskModel
 
-    def forward(self, batch: Batch) -> Mapping[str, object]: ...
+    def forward(self, batch: Batch | Pull) -> Mapping[str, object]: ...
     def backward(self, loss: Tensor, last: bool) -> None: ...
     def step(self, present: set[str]) -> None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
@@ -23,6 +24,21 @@ VARIANCES = ""
 """Where log variances stand among the outputs: no task has this name."""
 VARIANCE = "log-variance"
 """Ends the name of a task's log variance; no head has a parameter of this name."""
+
+
+PULLED = "/"
+"""Where the answer to a ``Pull`` stands among the outputs: no task has this name either."""
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Gradients to be left in the parameters, by name, in place of those of a batch.
+
+    An engine takes it for a batch: its forward gives sum <parameter, gradient>, whose backward
+    leaves them there by the engine's own ways.
+    """
+
+    gradients: Mapping[str, Tensor]
 
 
 class Encoder(Protocol):
@@ -121,8 +137,11 @@ class MultiTaskModel(nn.Module):
         plain = (Head.inputs, Head.replaced)
         return frozenset(task for task, kind in own if (kind.inputs, kind.replaced) == plain)
 
-    def forward(self, batch: Batch) -> dict[str, Any]:
+    def forward(self, batch: Batch | Pull) -> dict[str, Any]:
         """Give every head's output on its rows, in fp32; one encoder pass over the whole batch."""
+        if isinstance(batch, Pull):
+            own = batch.gradients
+            return {PULLED: sum((p * own[n]).sum() for n, _, p in self.named() if n in own)}
         device = batch.input_ids.device.type
         outputs = {}
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.bf16):
@@ -175,6 +194,11 @@ class MultiTaskModel(nn.Module):
     def variances(self, outputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Give each task's log variance among the outputs, where weights are learnt."""
         return dict(outputs.get(VARIANCES, {}))
+
+    def pulled(self, outputs: Mapping[str, Any]) -> Tensor:
+        """Give the answer to a ``Pull``."""
+        total: Tensor = outputs[PULLED]
+        return total
 
     def loss_sums(self, outputs: Mapping[str, Any], batch: Batch) -> dict[str, Tensor]:
         """Sum each task's loss over its rows of this batch, in units (see ``Family.loss``).

@@ -16,6 +16,7 @@ from typing import Any
 
 from orchestrator import checkpoint, folds, identity, journal, stages, weights
 from orchestrator.access import held, secure_ray
+from orchestrator.aggregation import uninstalled
 from orchestrator.coherence import unscored
 from orchestrator.experiment import Experiment, ExperimentError, load
 from orchestrator.journal import Journal, Record, Tail
@@ -41,7 +42,7 @@ def ready(
     cache = Path(experiment.storage.path).resolve() / "cache"  # workers have other working folders
     prepared = prepare(experiment, places, cache, origin=origin)
     families = {task: prepared.family(task) for task in experiment.tasks}
-    if problems := unscored(experiment, families):
+    if problems := [*unscored(experiment, families), *uninstalled(experiment.weighting)]:
         raise ExperimentError(problems, origin)
     if problems := folds.refused(experiment, prepared):
         raise ExperimentError(problems, origin)

@@ -154,16 +154,27 @@ class Mixture(Section):
     """Passes over its rows after which a task leaves and its share goes to the others."""
 
 
+Aggregator = Literal[
+    "AlignedMTL", "ConFIG", "DualProj", "GradDrop", "IMTLG",
+    "MGDA", "Mean", "Random", "Sum", "UPGrad",
+]  # fmt: skip
+AGGREGATED = ("pcgrad", "torchjd")
+"""Ways of weighing that combine gradients, one for each task."""
+
+
 class Weighting(Section):
     """How losses are weighed against each other. A name alone stands for it with its defaults."""
 
-    name: Literal["fixed", "uncertainty", "famo"] = "fixed"
+    name: Literal["fixed", "uncertainty", "famo", "pcgrad", "torchjd"] = "fixed"
     """By ``tasks.NAME.weight``; by variances that are learnt (Kendall et al. 2018); by how far each
-    loss falls (Liu et al. 2023)."""
+    loss falls (Liu et al. 2023); by combining the encoder's gradients as Yu et al. (2020) do, or as
+    an aggregator of TorchJD. The last two not at ZeRO stage 3."""
     lr: float = Field(0.025, gt=0)
     """For famo: learning rate of the weights' logits."""
     decay: float = Field(0.01, ge=0)
     """For famo: how strongly they are drawn back to equal weights."""
+    aggregator: Aggregator = "UPGrad"
+    """For torchjd: those that need no settings and remember nothing."""
 
 
 class Stage(Section):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +15,19 @@ from torch import Tensor
 
 from encoders import mixout
 from encoders.layers import depth
-from orchestrator import checkpoint, folds, keyed, plan, weights
-from orchestrator.batch import Batch, collate
+from orchestrator import checkpoint, folds, keyed, weights
+from orchestrator.aggregation import aggregated_step, combined
 from orchestrator.checkpoint import Progress
+from orchestrator.dealer import Dealer, GlobalPart
 from orchestrator.evaluate import Evaluation, chosen_rows, evaluate, main_score
 from orchestrator.famo import Famo, famo_step
 from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.readings import Reader
+from orchestrator.sections import AGGREGATED
 from orchestrator.stages import Stretch, planned
-from orchestrator.weighting import coefficients
 from orchestrator.work import Work
-
-
-@dataclass(frozen=True)
-class GlobalPart:
-    """What all ranks know of a global batch."""
-
-    terms: dict[str, int]
-    """Terms of each present task's loss sum."""
-    coefficients: dict[str, float]
-    """See ``joint_step``."""
-    tokens: int
-    """Of its rows, each counted once, also where it is read twice."""
-    borrowed: int
-    """Tokens read once more, at weight 0, by ranks that would have had nothing to do."""
 
 
 class Training:
@@ -62,8 +49,6 @@ class Training:
         self.validation: dict[str, Any] = {t: prepared.open(t, "validation") for t in self.tasks}
         lengths = {task: rows.lengths for task, rows in self.train.items()}
         self.plan = planned(work.experiment, lengths, stage)
-        strengths = {t: self.experiment.task_regularization(t).r_drop for t in self.tasks}
-        self.twice = {task: strength for task, strength in strengths.items() if strength}
         if start is None:
             model = weights.first(work.experiment, self.families, Path(prepared.reader))
         else:
@@ -74,6 +59,7 @@ class Training:
         self._answered(model)
         if not self.depths:
             model.kept = self._keep(model)
+        self.dealer = Dealer(work, self.plan, self.train)
         self._engage(model, start)
 
     def _answered(self, model: MultiTaskModel) -> None:
@@ -159,49 +145,24 @@ class Training:
         """Take the next step; give the global sums with the stop flag last, and what it read."""
         step, world = self.progress.step, self.work.world
         self.engine.optimizer.set_rates(self.progress.taken, self.stage.steps)
-        batches, part = self._batches(self.progress.taken)
+        batches, part = self.dealer.deal(self.progress.taken, self.engine.model)
         seed = self.experiment.train.seed
         seeds = [
             keyed.torch_seed(seed, "step", step, world.rank, place) for place in range(len(batches))
         ]
         arguments = (self.engine, batches, part.coefficients, world.ranks, seeds)
-        sums = famo_step(*arguments, self.famo) if self.famo else joint_step(*arguments)
+        weighting = self.experiment.weighting
+        if self.famo is not None:
+            sums = famo_step(*arguments, self.famo)
+        elif weighting.name in AGGREGATED:
+            sums = aggregated_step(*arguments, lambda each: combined(each, weighting, seed, step))
+        else:
+            sums = joint_step(*arguments)
         told = torch.cat([sums, sums.new_tensor([float(self.work.stop())])])
         if world.ranks > 1:
             dist.all_reduce(told)
         self.progress = replace(self.progress, step=step + 1)
         return told, part
-
-    def _batches(self, step: int) -> tuple[list[Batch], GlobalPart]:
-        """Cut this rank's micro-batches out of the global batch of a step of this stage."""
-        planned, tasks = self.plan.step(step), self.plan.tasks
-        picked = [(tasks[t], int(i)) for t, i in zip(planned.tasks, planned.examples, strict=True)]
-        terms: dict[str, int] = {}
-        numbers: dict[str, int] = {}
-        for task, index in picked:
-            terms[task] = terms.get(task, 0) + int(self.train[task].terms[index])
-            numbers[task] = numbers.get(task, 0) + 1
-        wanted = None
-        if self.experiment.weighting.name == "fixed":
-            wanted = {task: own.weight for task, own in self.experiment.tasks.items()}
-        factors = coefficients(wanted, numbers, terms)
-        times = [1 + (task in self.twice) for task, _ in picked]
-        lengths = [int(n) * m for n, m in zip(planned.lengths, times, strict=True)]
-        world, limit = self.work.world, self.experiment.batch.micro_tokens
-        cut = plan.split(lengths, world.ranks, limit)
-        borrowed = lengths[0] * sum(not micro for own in cut for micro in own)
-        batches = [self._collated([picked[i] for i in micro], picked) for micro in cut[world.rank]]
-        return batches, GlobalPart(terms, factors, int(planned.lengths.sum()), borrowed)
-
-    def _collated(self, own: Sequence[tuple[str, int]], every: Sequence[tuple[str, int]]) -> Batch:
-        """Pack a micro-batch; one without rows borrows one at weight 0, to keep the ranks level."""
-        rows: dict[str, list[Any]] = {}
-        for task, index in own or every[:1]:
-            rows.setdefault(task, []).append(self.train[task].example(index))
-        model, weight = self.engine.model, 1.0 if own else 0.0
-        summary = model.encoder.summary
-        batch = collate(rows, self.families, summary, weight, model.sharing, self.twice)
-        return batch.to(self.work.device)
 
     def evaluate(self) -> Evaluation:
         """Score the validation rows and bring best score and patience up to date."""

@@ -7,6 +7,9 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
+LEARNT = ("uncertainty", "famo")
+"""Ways of weighing in which the weights that were set say nothing."""
+
 
 class LogVariance(nn.Module):
     """A task's log variance s, learnt in the group of its head (Kendall et al. 2018).
@@ -25,17 +28,24 @@ class LogVariance(nn.Module):
 
 
 def coefficients(
-    weights: Mapping[str, float] | None, numbers: Mapping[str, int], terms: Mapping[str, int]
+    method: str,
+    weights: Mapping[str, float],
+    numbers: Mapping[str, int],
+    terms: Mapping[str, int],
 ) -> dict[str, float]:
-    """Give each present task's factor on its loss sum: w_t (n_t / N) / m_t, or without w: 1 / m_t.
+    """Give each present task's factor on its loss sum, by the name of the way of weighing.
 
     ``numbers`` are the examples n_t of each task in the global batch, N together; ``terms`` the
-    terms m_t of their loss sums. So a share acts on the expected gradient as a weight does.
+    terms m_t of their loss sums. With ``fixed`` weights w_t it is w_t (n_t / N) / m_t, so that a
+    share acts on the expected gradient as a weight does. The other ways look at means: it is
+    w_t / m_t where gradients are combined, and 1 / m_t where weights are learnt.
     """
     examples = sum(numbers.values())
-    if weights is None:
-        return {t: 1 / max(1, terms[t]) for t in numbers}
-    return {t: weights[t] * n / examples / max(1, terms[t]) for t, n in numbers.items()}
+    factors = {
+        t: (1.0 if method in LEARNT else weights[t]) * (n / examples if method == "fixed" else 1.0)
+        for t, n in numbers.items()
+    }
+    return {t: factor / max(1, terms[t]) for t, factor in factors.items()}
 
 
 def weighed(losses: Mapping[str, Tensor], variances: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -148,3 +148,15 @@ def test_what_acts_on_weights_that_rest_is_refused_beside_lora(
     assert problem.startswith(f"regularization.{strength} is {value:g}, but with encoder.lora")
     parse(tiny_experiment(**changes))
     parse(tiny_experiment(**{"encoder.lora": {}, "regularization.layer_decay": 0.8}))
+
+
+@pytest.mark.parametrize("weighting", ["pcgrad", "torchjd"])
+def test_gradients_are_not_combined_where_weights_are_divided(
+    tiny_experiment: Build, weighting: str
+) -> None:
+    changes = {"weighting": weighting, "deepspeed.zero_stage": 3}
+    assert problems(tiny_experiment(**changes)) == [
+        f"weighting.name is '{weighting}' and deepspeed.zero_stage is 3, which keeps no whole "
+        "weights to have gradients of. Set deepspeed.zero_stage=2 or weighting=fixed"
+    ]
+    assert parse(tiny_experiment(weighting=weighting)).weighting.name == weighting

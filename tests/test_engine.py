@@ -146,6 +146,22 @@ def test_weights_by_how_far_losses_fall_are_the_same_at_every_stage(
                 assert torch.equal(found["weights"][name], both[0]["weights"][name]), name
 
 
+@pytest.fixture(scope="module")
+def projected(alone: Workers) -> dict[str, Any]:
+    return alone.run(trajectory, None, STEPS, 1000, "pcgrad")[0]
+
+
+@pytest.mark.parametrize("stage", [None, 0, 1, 2])
+def test_gradients_are_combined_alike_on_any_ranks_up_to_stage_two(
+    pair: Workers, projected: dict[str, Any], stage: int | None
+) -> None:
+    for found in pair.run(trajectory, stage, STEPS, 25, "pcgrad"):
+        assert all(found["absent"])
+        torch.testing.assert_close(found["sums"], projected["sums"], rtol=1e-5, atol=1e-6)
+        for name, value in projected["weights"].items():
+            torch.testing.assert_close(found["weights"][name], value, rtol=1e-4, atol=1e-5)
+
+
 TWICE = {"rare": 0.5, "tags": 2.0}
 
 
@@ -163,6 +179,8 @@ def test_reading_rows_twice_changes_nothing_where_nothing_is_dropped(
 def test_readings_agree_alike_at_every_stage(pair: Workers, stage: int) -> None:
     arguments = (STEPS, 25, "fixed", TWICE, 0.3)
     twin = pair.run(trajectory, None, *arguments)[0]
+    once = pair.run(trajectory, None, STEPS, 25, "fixed", {}, 0.3)[0]
+    assert not torch.allclose(once["sums"], twin["sums"]), "nothing was read twice"
     for found in pair.run(trajectory, stage, *arguments):
         torch.testing.assert_close(found["sums"], twin["sums"], rtol=1e-5, atol=1e-6)
         for name, value in twin["weights"].items():

@@ -93,12 +93,13 @@ def test_over_many_blocks_the_gradient_is_that_of_all_rows_of_the_task() -> None
 
 
 def test_a_coefficient_is_weight_times_share_over_terms() -> None:
-    found = coefficients({"a": 2.0, "b": 0.5, "c": 1.0}, {"a": 3, "b": 1}, {"a": 3, "b": 8})
+    weights, numbers, terms = {"a": 2.0, "b": 0.5, "c": 1.0}, {"a": 3, "b": 1}, {"a": 3, "b": 8}
+    found = coefficients("fixed", weights, numbers, terms)
     assert found == pytest.approx({"a": 2.0 * 0.75 / 3, "b": 0.5 * 0.25 / 8})
 
 
 def test_a_task_whose_rows_have_no_terms_divides_by_nothing() -> None:
-    assert coefficients({"a": 1.0}, {"a": 2}, {"a": 0}) == {"a": 1.0}
+    assert coefficients("fixed", {"a": 1.0}, {"a": 2}, {"a": 0}) == {"a": 1.0}
 
 
 def test_several_micro_batches_are_as_good_as_one() -> None:

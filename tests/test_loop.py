@@ -72,8 +72,14 @@ STRENGTHS = {
 
 @pytest.mark.parametrize(
     ("stops", "more"),
-    [((3, 2), {}), ((2, 1), {}), ((3, 1), STRENGTHS), ((3, 1), {"weighting": "famo"})],
-    ids=["between looks", "at a look", "drawn back and averaged", "weighed by falling losses"],
+    [
+        ((3, 2), {}),
+        ((2, 1), {}),
+        ((3, 1), STRENGTHS),
+        ((3, 1), {"weighting": "famo"}),
+        ((3, 1), {"weighting": "pcgrad"}),
+    ],
+    ids=["between looks", "at a look", "drawn back and averaged", "famo", "pcgrad"],
 )
 def test_a_run_stopped_twice_ends_with_the_bits_of_an_untouched_one(
     work: MakeWork, stops: tuple[int, int], more: dict[str, Any]

@@ -38,7 +38,8 @@ def test_weights_of_tasks_scale_their_part_of_the_objective(work: MakeWork) -> N
     factors = []
     for name, weight in (("a", 1.0), ("b", 3.0)):
         own = work(name, **{"tasks.topic.weight": weight})
-        _, part = Training(own, own.stages[0], Progress(0))._batches(0)
+        training = Training(own, own.stages[0], Progress(0))
+        _, part = training.dealer.deal(0, training.engine.model)
         factors.append(part.coefficients)
     assert factors[1]["topic"] == pytest.approx(3 * factors[0]["topic"])
     assert factors[1]["sentiment"] == factors[0]["sentiment"]
@@ -49,7 +50,7 @@ def test_rows_that_are_read_twice_count_once_and_fill_micro_batches_twice(work: 
         work(f"{alpha}", **{"tasks.topic.regularization.r_drop": alpha}) for alpha in (0.0, 1.0)
     ]
     plain, drop = (Training(own, own.stages[0], Progress(0)) for own in runs)
-    (batches, once), (doubled, twice) = plain._batches(0), drop._batches(0)
+    (batches, once), (doubled, twice) = (t.dealer.deal(0, t.engine.model) for t in (plain, drop))
     assert once == replace(twice, borrowed=once.borrowed)
 
     def rows(found: list[Batch], task: str) -> int:

@@ -42,8 +42,18 @@ def test_the_gradient_of_a_log_variance_is_that_of_kendalls_objective(micro: int
         assert own.grad.item() == pytest.approx((price - (-own).exp() * mean).item(), rel=1e-5)
 
 
-def test_without_weights_every_task_counts_its_mean_loss() -> None:
-    assert coefficients(None, {"a": 3, "b": 1}, {"a": 3, "b": 8}) == {"a": 1 / 3, "b": 1 / 8}
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("uncertainty", {"a": 1 / 3, "b": 1 / 8}),
+        ("famo", {"a": 1 / 3, "b": 1 / 8}),
+        ("pcgrad", {"a": 2 / 3, "b": 1 / 8}),
+        ("torchjd", {"a": 2 / 3, "b": 1 / 8}),
+    ],
+)
+def test_ways_that_look_at_means_leave_shares_out(method: str, expected: dict[str, float]) -> None:
+    found = coefficients(method, {"a": 2.0, "b": 1.0}, {"a": 3, "b": 1}, {"a": 3, "b": 8})
+    assert found == pytest.approx(expected)
 
 
 def test_fixed_weights_leave_no_log_variance_in_the_model() -> None:

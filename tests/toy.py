@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from orchestrator import keyed
+from orchestrator.aggregation import aggregated_step, combined
 from orchestrator.batch import OWN, Batch, collate
 from orchestrator.famo import Famo, famo_step
 from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.plan import Plan, split
-from orchestrator.sections import Optimizer
+from orchestrator.sections import AGGREGATED, Optimizer, Weighting
 from orchestrator.weighting import coefficients
 from tasks import labels
 from tasks.agreement import Chances, Comparable
@@ -215,7 +216,8 @@ class ToyRun:
         ]
         own = {task: [e["terms"] for t, e in picked if t == task] for task, _ in picked}
         factors = coefficients(
-            self.weights if self.weighting == "fixed" else None,
+            self.weighting,
+            self.weights,
             {task: len(terms) for task, terms in own.items()},
             {task: sum(terms) for task, terms in own.items()},
         )
@@ -225,7 +227,7 @@ class ToyRun:
             for i in chosen or [0]:
                 rows.setdefault(picked[i][0], []).append(picked[i][1])
             weight = 1.0 if chosen else 0.0
-            batches.append(collate(rows, self.families, "first", weight, self.twice))
+            batches.append(collate(rows, self.families, "first", weight, twice=self.twice))
         return batches, factors
 
     def step(
@@ -236,4 +238,9 @@ class ToyRun:
         seeds = [keyed.torch_seed(0, step, rank, place) for place in range(len(batches))]
         if self.weighting == "famo":
             return famo_step(engine, batches, factors, ranks, seeds, self.famo)
+        if self.weighting in AGGREGATED:
+            way = Weighting.model_validate({"name": self.weighting})
+            return aggregated_step(
+                engine, batches, factors, ranks, seeds, lambda each: combined(each, way, 0, step)
+            )
         return joint_step(engine, batches, factors, ranks, seeds)
