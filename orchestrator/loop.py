@@ -72,7 +72,8 @@ def _steps(training: Training) -> Iterator[News]:
         progress = training.progress
         spent = progress.seconds + took
         training.progress = replace(progress, seconds=spent, score=None, scores={})
-        values = _losses(training.tasks, sums, part.terms, progress.step)
+        split = "train" if training.stage.fold is None else training.stage.name
+        values = _losses(training.tasks, sums, part.terms, split, progress.step)
         values["speed/tokens_per_second"] = part.tokens / took
         values["speed/seconds_per_step"] = took
         values["speed/useful_token_share"] = part.tokens / (part.tokens + part.borrowed)
@@ -105,11 +106,11 @@ def _look(training: Training) -> Iterator[News]:
 
 
 def _losses(
-    tasks: Sequence[str], sums: Sequence[float], terms: Mapping[str, int], step: int
+    tasks: Sequence[str], sums: Sequence[float], terms: Mapping[str, int], split: str, step: int
 ) -> dict[str, float]:
     """Give each present task's mean loss."""
     values = {
-        f"{task}/train/loss": total / max(1, terms[task])
+        f"{task}/{split}/loss": total / max(1, terms[task])
         for task, total in zip(tasks, sums, strict=True)
         if task in terms
     }

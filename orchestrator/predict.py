@@ -17,6 +17,8 @@ from orchestrator.batch import OWN, Example, collate
 from orchestrator.model import MultiTaskModel
 from orchestrator.prepare import Prepared
 from orchestrator.problems import nearest
+from orchestrator.sections import Stacking
+from orchestrator.stacking import Stacked
 from tasks.family import Encoded, Family, Row
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,12 @@ class Predictor:
         encoder = encoders.load(str(source), folder=source)
         prepared = Prepared.read(folder)
         families = {task: prepared.family(task) for task in prepared.tasks}
-        model = MultiTaskModel(encoder, families, {}, seed=0)
+        stacked = None
+        if checkpoint.stacks(best):
+            told = checkpoint.manifest(best)["experiment"]
+            stacking = Stacking.model_validate(told["stacking"])
+            stacked = Stacked.of(stacking, told["target"], families)
+        model = MultiTaskModel(encoder, families, {}, seed=0, stacked=stacked)
         checkpoint.load_heads(model, best)
         return cls(model, encoder.reader)
 

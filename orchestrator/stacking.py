@@ -35,7 +35,7 @@ class Stacked:
     def of(
         cls, stacking: Stacking, target: str | None, families: Mapping[str, object]
     ) -> Stacked | None:
-        """Say what a target reads, None without one. Families that tell nothing are left out."""
+        """Say what a target reads; None for nothing. Families that tell nothing are left out."""
         if target is None:
             return None
         asked, found = stacking.features, dict[str, Kind]()
@@ -43,7 +43,7 @@ class Stacked:
             kind = asked if isinstance(asked, str) else asked.get(task, "none")
             if task != target and kind != "none" and isinstance(family, Helper):
                 found[task] = kind
-        return cls(target, found, stacking.detach)
+        return cls(target, found, stacking.detach) if found else None
 
 
 class Stack(nn.Module):

@@ -20,10 +20,12 @@ from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.plan import Plan, split
 from orchestrator.sections import AGGREGATED, Optimizer, Weighting
+from orchestrator.stacking import Stacked
 from orchestrator.weighting import coefficients
 from tasks import labels
 from tasks.agreement import Chances, Comparable
 from tasks.family import Data, Family, Fault, Head, Rows
+from tasks.helper import Helper
 
 
 class ToyEncoder(nn.Module):
@@ -77,17 +79,20 @@ class ToyHead(Head):
         return rows.summary, self.mark(torch.zeros_like(rows.summary))
 
     def forward(self, hidden: Tensor, rows: Rows) -> Tensor:
-        picked = hidden[rows.words if self.per_word else rows.summary]
-        return self.out(self.dropout(picked))
+        return self.out(self.dropout(self.states(hidden, rows)))
+
+    def states(self, hidden: Tensor, rows: Rows) -> Tensor:
+        return hidden[rows.words if self.per_word else rows.summary]
 
 
-class Toy(Family, Comparable):
+class Toy(Family, Comparable, Helper):
     """Three classes, for a whole sequence or for each word."""
 
     Data = ToyData
     losses: ClassVar[dict[str, type[BaseModel]]] = {"cross_entropy": Nothing}
     columns: ClassVar[dict[str, torch.dtype]] = {"label": torch.int64}
     main = "accuracy"
+    gives = "row"
     per_word = False
 
     @classmethod
@@ -122,6 +127,9 @@ class Toy(Family, Comparable):
     def log_chances(self, output: Tensor, rows: Rows) -> list[Chances]:
         return [labels.log_chances(output, rows.columns["label"])]
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.softmax(-1)
+
     def decode(self, output: Tensor, rows: Rows) -> list[Any]:
         best = output.argmax(-1)
         counts = rows.word_counts.tolist() if self.per_word else [1] * len(rows)
@@ -143,6 +151,7 @@ class Toy(Family, Comparable):
 
 
 class ToyTag(Toy):
+    gives = "word"
     per_word = True
 
 
@@ -198,10 +207,13 @@ class ToyRun:
             for t in (None, *SIZES)
         }
 
-    def model(self, dropout: float = 0.0, seed: int = 0) -> MultiTaskModel:
+    def model(
+        self, dropout: float = 0.0, seed: int = 0, stacked: Stacked | None = None
+    ) -> MultiTaskModel:
         encoder = ToyEncoder(seed, dropout)
         dropouts = dict.fromkeys(SIZES, dropout)
-        return MultiTaskModel(encoder, self.families, dropouts, seed, weighting=self.weighting)
+        more: dict[str, Any] = {"weighting": self.weighting, "stacked": stacked}
+        return MultiTaskModel(encoder, self.families, dropouts, seed, **more)
 
     def groups(self, model: MultiTaskModel, layers: Layers | None = None) -> list[dict[str, Any]]:
         return groups(model.named(), self.settings, layers)
