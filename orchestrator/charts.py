@@ -32,6 +32,8 @@ def draw(folder: Path) -> dict[str, Path]:
     figures = {"losses": losses(summary.series)}
     if shown := _shown(summary):
         figures["scores"] = scores({key: summary.series[key] for key in shown})
+    for figure in figures.values():
+        _divide(figure.axes[0], summary.stages)
     for task, found in sorted(summary.confusions.items()):
         figures[f"confusion-{task}"] = confusion(found["labels"], found["counts"])
     (folder / "charts").mkdir(exist_ok=True)
@@ -127,6 +129,14 @@ def _figure(quantity: str) -> tuple[Figure, Axes]:
     axes.set_axisbelow(True)
     axes.tick_params(colors=GREY, labelsize=8)
     return figure, axes
+
+
+def _divide(axes: Axes, stages: Sequence[tuple[int, str]]) -> None:
+    """Draw a line where each stage begins, with its name."""
+    top = axes.get_xaxis_transform()
+    for step, name in stages:
+        axes.axvline(step, color=GREY, linewidth=0.7, linestyle=":")
+        axes.text(step, 1, f" {name}", transform=top, color=GREY, fontsize=7, va="bottom")
 
 
 def _finish(axes: Axes) -> None:

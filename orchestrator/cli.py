@@ -248,15 +248,16 @@ def _trained(folder: Path) -> Answer:
     """Train the run in a folder to its end, in view of the user, and leave all its views behind."""
     from rich.console import Console
 
-    from orchestrator import run, view
+    from orchestrator import folds, run, view
     from orchestrator.experiment import load
     from orchestrator.prepare import Prepared
 
     print(f"run: {folder}", file=sys.stderr)
     experiment, prepared = load(folder / "experiment.yaml"), Prepared.read(folder)
     mains = {task: prepared.family(task).main for task in prepared.tasks}
+    steps = sum(stage.steps for stage in folds.stretches(experiment, prepared))
     try:
-        with view.watching(experiment.train.steps, mains) as watch:
+        with view.watching(steps, mains) as watch:
             run.train(folder, watch)
     except run.Interrupted as stopped:
         return Answer({"run_id": folder.name, "stopped": str(stopped)}, str(stopped), INTERRUPTED)

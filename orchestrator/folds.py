@@ -6,7 +6,7 @@ all tasks, so that no row of any task tells a fold's model about the texts that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def stretches(experiment: Experiment, prepared: Prepared) -> list[Stretch]:
     stacked = of(experiment, prepared)
     if stacked is None or not experiment.stacking.folds or not any(s.stacks for s in own):
         return own
-    if not overlapping(prepared, stacked).any():
+    if not overlapping(prepared, stacked.target, stacked.features).any():
         return own
     return stages.of(experiment, prepared.layers, experiment.stacking.folds)
 
@@ -44,12 +44,15 @@ def of(experiment: Experiment, prepared: Prepared) -> Stacked | None:
     return Stacked.of(experiment.stacking, experiment.target, families)
 
 
-def overlapping(prepared: Prepared, stacked: Stacked) -> NDArray[np.bool_]:
-    """Mark the target's training rows with a text that some helper is trained on, ``[rows]``."""
-    seen = [prepared.open(task, "train").texts[0] for task in stacked.features]
-    texts, row = prepared.open(stacked.target, "train").texts
+def overlapping(
+    prepared: Prepared, target: str, helpers: Iterable[str], split: str = "train"
+) -> NDArray[np.bool_]:
+    """Mark the target's rows with a text that some helper is trained on, ``[rows]``."""
+    seen = [prepared.open(task, "train").texts[0] for task in helpers]
+    rows = prepared.open(target, split)
+    texts, row = rows.texts
     known = np.isin(texts, np.concatenate([np.empty(0, np.uint64), *seen]))
-    found = np.zeros(prepared.tasks[stacked.target].splits["train"].rows, bool)
+    found = np.zeros(len(rows), bool)
     found[row[known]] = True
     return found
 
@@ -124,7 +127,9 @@ def training_rows(
 def asked(experiment: Experiment, prepared: Prepared, stacked: Stacked, fold: int) -> list[int]:
     """List the target's training rows that a fold's model answers."""
     own = assigned(prepared, experiment.stacking.folds)[stacked.target]
-    found: list[int] = np.flatnonzero((own == fold) & overlapping(prepared, stacked)).tolist()
+    found: list[int] = np.flatnonzero(
+        (own == fold) & overlapping(prepared, stacked.target, stacked.features)
+    ).tolist()
     return found
 
 
@@ -172,19 +177,29 @@ def read(
 
 
 def leaks(experiment: Experiment, prepared: Prepared) -> list[str]:
-    """Tell of features that know the answers: told once, before anything is trained."""
-    stacked, own = of(experiment, prepared), experiment.stacking
-    if stacked is None or not any(s.stacks for s in stages.of(experiment, prepared.layers)):
+    """Tell of the target's texts that helpers are trained on, where that flatters the target."""
+    target = experiment.target
+    if target is None:
         return []
-    count, target = int(overlapping(prepared, stacked).sum()), stacked.target
-    if not count or own.folds:
-        return []
-    rows = prepared.tasks[target].splits["train"].rows
-    return [
-        f"stacking.folds is 0: helpers learn from the texts of {count} of {rows} training rows of "
-        f"{target}, so what its head reads of them there is better than it will be on others. "
-        f"Set stacking.folds=5."
-    ]
+    helpers, told = [task for task in experiment.tasks if task != target], []
+    for split, own in prepared.tasks[target].splits.items():
+        count = 0 if split == "train" else int(overlapping(prepared, target, helpers, split).sum())
+        if count:
+            told.append(
+                f"tasks.{target}: {count} of {own.rows} {split} rows have a text that a helper is "
+                f"trained on; scores there may be better than on texts that are new."
+            )
+    stacked, stacking = of(experiment, prepared), experiment.stacking
+    stacks = any(stage.stacks for stage in stages.of(experiment, prepared.layers))
+    if stacked is None or not stacks or stacking.folds:
+        return told
+    if count := int(overlapping(prepared, target, stacked.features).sum()):
+        told.append(
+            f"stacking.folds is 0: helpers learn from the texts of {count} of "
+            f"{prepared.tasks[target].splits['train'].rows} training rows of {target}, so what its "
+            f"head reads of them there is better than it will be on others. Set stacking.folds=5."
+        )
+    return told
 
 
 def refused(experiment: Experiment, prepared: Prepared) -> list[Problem]:
@@ -193,7 +208,7 @@ def refused(experiment: Experiment, prepared: Prepared) -> list[Problem]:
     if stacked is None or not any(s.stacks for s in stages.of(experiment, prepared.layers)):
         return []
     hidden = [task for task, kind in stacked.features.items() if kind == "hidden"]
-    if not hidden or not overlapping(prepared, stacked).any():
+    if not hidden or not overlapping(prepared, stacked.target, stacked.features).any():
         return []
     return [
         Problem(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class Contents:
     """Task: label set, scale, whatever its family read off the training rows."""
     encoder: str
     """Digest of the encoder's first weights and its vocabulary."""
+    stages: Sequence[Mapping[str, Any]] = ()
+    """What the experiment's stages come to, whatever they are called."""
 
 
 def ingredients(experiment: Experiment, contents: Contents) -> dict[str, Any]:
@@ -43,9 +45,10 @@ def ingredients(experiment: Experiment, contents: Contents) -> dict[str, Any]:
         task["data"] = {k: v for k, v in task["data"].items() if k not in WHERE_NOT_WHAT}
         task["splits"] = dict(contents.splits[name])
         task["fitted"] = contents.fitted[name]
-    how = ("mixture", "weighting", "optimizer", "regularization", "stages", "batch")
+    how = ("mixture", "weighting", "optimizer", "regularization", "stacking", "batch")
     found = {key: tree[key] for key in ("tasks", "target", "score", *how)}
     found["train"] = {key: value for key, value in tree["train"].items() if key != "retries"}
+    found["stages"] = [dict(stage) for stage in contents.stages]
     found["encoder"] = contents.encoder
     if experiment.encoder.lora is not None:
         found["lora"] = tree["encoder"]["lora"]

@@ -125,6 +125,7 @@ def contents(
         {t: {s: own.digest for s, own in p.splits.items()} for t, p in prepared.tasks.items()},
         {task: own.fitted for task, own in prepared.tasks.items()},
         encoder,
+        [stage.plain() for stage in folds.stretches(experiment, prepared)],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator import plan, presets
@@ -55,6 +55,12 @@ class Stretch:
     def heads(self, tasks: Sequence[str], target: str | None) -> frozenset[str]:
         """Give the tasks whose heads learn."""
         return frozenset(_heads(self.train, tasks, target))
+
+    def plain(self) -> dict[str, Any]:
+        """Give all that changes a result, as plain data; names do not."""
+        return {key: value for key, value in asdict(self).items() if key != "name"} | {
+            "mixture": self.mixture.model_dump(mode="json")
+        }
 
     @property
     def stacks(self) -> bool:

@@ -91,6 +91,12 @@ class Summary:
         return {} if test is None else dict(test.value.get("confusions", {}))
 
     @property
+    def stages(self) -> list[tuple[int, str]]:
+        """The step at which each stage began, and its name; empty for a run of one stage."""
+        told = [record for record in self.records if record.event == "stage"]
+        return [(record.step, record.value["name"]) for record in told]
+
+    @property
     def versions(self) -> dict[str, str]:
         """The libraries that wrote the newest checkpoint."""
         manifests = sorted(self.folder.glob("checkpoints/step-*/manifest.json"))

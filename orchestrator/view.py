@@ -41,7 +41,7 @@ class Watch:
             step = record.step
             if record.event is not None:
                 self._event(record)
-            elif record.key.endswith("/train/loss"):
+            elif record.key.endswith("/loss") and "/validation/" not in record.key:
                 self._losses[record.key.partition("/")[0]] = record.value
             elif record.key in self._mains:
                 own = scores.setdefault(record.step, {})
@@ -60,6 +60,8 @@ class Watch:
         if record.event == "resume" or (record.event == "start" and self._begun):
             self._bar.print(f"going on from step {record.step}")
         self._begun = True
+        if record.event == "stage":
+            self._bar.print(f"step {record.step}, stage {record.value['name']} begins")
 
     def _state(self) -> str:
         losses = "  ".join(f"{task} {loss:.3f}" for task, loss in sorted(self._losses.items()))

@@ -95,7 +95,7 @@ def test_a_text_is_the_same_in_any_writing_and_in_a_pair(shared: Callable[..., M
     prepared, make = shared()
     stacked = folds.of(make().experiment, prepared)
     assert stacked is not None
-    overlap = folds.overlapping(prepared, stacked)
+    overlap = folds.overlapping(prepared, "own", stacked.features)
     assert overlap.tolist() == [place < 7 or place >= 10 for place in range(30)]
 
 
