@@ -21,7 +21,8 @@ from orchestrator.experiment import Experiment, load
 from orchestrator.prepare import Prepared
 from tasks.classify import Classify
 from tasks.family import Family, Rows
-from tasks.roles import Roles, layout
+from tasks.frames import layout
+from tasks.roles import Roles
 from tasks.tag import Tag
 
 Labelled = tuple[Tensor, Tensor, int, bool]

@@ -189,13 +189,17 @@ def _stacking(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]
         place = f"stacking.features.{name}"
         if name not in helpers:
             yield Problem(place, f"is no helper; {nearest(name, helpers, 'stacking.features.')}")
-        elif name in experiment.tasks and kind != "none":
-            family = experiment.tasks[name].family
-            if not issubclass(tasks.get(family), Helper):
-                yield Problem(
-                    place,
-                    f"is of the family {family}, whose outputs cannot be features; leave it out",
-                )
+        elif name in experiment.tasks and kind != "none" and (why := _silence(experiment, name)):
+            yield Problem(place, f"{why}; leave it out")
+
+
+def _silence(experiment: Experiment, helper: str) -> str | None:
+    """Say why a helper's outputs cannot be features of the target."""
+    own, target = experiment.tasks[helper], experiment.tasks.get(str(experiment.target))
+    family = tasks.get(own.family)
+    if not issubclass(family, Helper):
+        return f"is of the family {own.family}, whose outputs cannot be features"
+    return None if target is None else family.silent(own.data, tasks.get(target.family))
 
 
 def _whole_matrices(experiment: Experiment) -> Iterator[Problem]:

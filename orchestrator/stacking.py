@@ -41,7 +41,9 @@ class Stacked:
         asked, found = stacking.features, dict[str, Kind]()
         for task, family in sorted(families.items()):
             kind = asked if isinstance(asked, str) else asked.get(task, "none")
-            if task != target and kind != "none" and isinstance(family, Helper):
+            if task == target or kind == "none" or not isinstance(family, Helper):
+                continue
+            if family.silent(getattr(family, "data", None), type(families[target])) is None:
                 found[task] = kind
         return cls(target, found, stacking.detach) if found else None
 
@@ -100,8 +102,10 @@ def features(stacked: Stacked, hidden: Tensor, rows: Rows, find: Find) -> tuple[
 
 
 def _asked(rows: Rows, family: Any, words: Tensor) -> Rows:
-    """Ask a helper about each sequence of the target's rows, without any column of its own."""
+    """Ask a helper about each sequence of the target's rows; its columns of answers are empty."""
     nothing = torch.zeros_like(rows.starts)
+    columns = {name: nothing.new_empty(0, dtype=kind) for name, kind in family.columns.items()}
+    columns |= {name: rows.columns[name] for name in family.asks if name in rows.columns}
     return Rows(
         torch.ones_like(rows.starts),
         rows.starts,
@@ -109,7 +113,7 @@ def _asked(rows: Rows, family: Any, words: Tensor) -> Rows:
         rows.summary,
         words,
         rows.word_counts if words is rows.words else rows.lengths,
-        {name: nothing.new_empty(0, dtype=dtype) for name, dtype in family.columns.items()},
+        columns,
         dict.fromkeys(family.columns, nothing),
     )
 

@@ -22,6 +22,7 @@ PARTS = frozenset(
         "decoder",
         "family",
         "files",
+        "frames",
         "gazetteer",
         "grammar",
         "head",

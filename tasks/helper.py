@@ -17,6 +17,13 @@ class Helper(ABC):
 
     gives: ClassVar[Literal["row", "word"]]
     """What each of its outputs is about."""
+    asks: ClassVar[tuple[str, ...]] = ()
+    """Columns of the target's rows, where it has them, that are part of the question."""
+
+    @classmethod
+    def silent(cls, data: Any, target: type) -> str | None:
+        """Say why a task with these keys can tell a target of this family nothing, if so."""
+        return None
 
     def features(self, head: Any, hidden: Tensor, rows: Rows, kind: Kind) -> Tensor:
         """Let a head answer on sequences of another task, each of them a row.

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from tasks import labels, words
 from tasks.agreement import Chances, Comparable
 from tasks.arguments import as_set, frame, predicates_of, read_arguments
-from tasks.family import IGNORED, CrossEntropy, Data, Encoded, Family, Fault, Head, Row, Rows, Text
-
-REACH = 16
-"""Distances to the predicate beyond this many words look alike."""
+from tasks.family import IGNORED, CrossEntropy, Data, Encoded, Family, Fault, Row, Rows, Text
+from tasks.frames import RolesHead, layout, said
+from tasks.helper import Helper, Kind
 
 PREDICATES, FIRST = "all predicates", "first of sentence"
 """What ``gather`` adds: all predicates of the sentence, and whether this row is its first."""
@@ -33,78 +31,7 @@ class RolesData(Data):
     """``input`` adds a learnt vector to the predicate's embedding; ``head`` tells only the head."""
 
 
-class Layout(NamedTuple):
-    """Which words of a batch ask for roles, and which whether they are predicates."""
-
-    roles: Tensor
-    """``[words]``: belongs to a sequence with a predicate."""
-    finding: Tensor
-    """``[words]``: belongs to a sequence in which predicates are looked for."""
-    token: Tensor
-    """``[role words]``: the first token of the sequence's predicate."""
-    distance: Tensor
-    """``[role words]``: words behind the predicate, from -REACH to REACH, plus REACH."""
-
-
-class RolesHead(Head):
-    """Two layers on a word, its predicate and their distance; one layer that finds predicates.
-
-    Adding three projections is one dense layer on their concatenation (Shi and Lin 2019,
-    arXiv:1904.05255, who concatenate word and predicate), computed once a predicate.
-    """
-
-    marks = ("mark",)
-    reads = "words"
-
-    def __init__(self, width: int, classes: int, dropout: float, marked: bool) -> None:
-        super().__init__()
-        self.marked = marked
-        if marked:
-            self.mark = nn.Embedding(1, width)
-            nn.init.normal_(self.mark.weight, std=0.02)
-        self.dropout = nn.Dropout(dropout)
-        self.word = nn.Linear(width, width)
-        self.predicate = nn.Linear(width, width, bias=False)
-        self.distance = nn.Embedding(2 * REACH + 1, width)
-        nn.init.normal_(self.distance.weight, std=0.02)
-        self.out = nn.Linear(width, classes)
-        self.find = nn.Linear(width, 2)
-
-    def inputs(self, rows: Rows) -> tuple[Tensor, Tensor] | None:
-        """Mark the first token of each predicate."""
-        if not self.marked:
-            return None
-        at = rows.columns["predicate"]
-        first = rows.word_counts.cumsum(0) - rows.word_counts
-        shown = at >= 0
-        positions = rows.words[(first + at)[shown]]
-        return positions, self.mark(torch.zeros_like(positions))
-
-    def forward(self, hidden: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Give role logits ``[role words, labels]`` and predicate logits ``[finding words, 2]``."""
-        plan = layout(rows, self.marked)
-        states = hidden[rows.words]
-        state = self.word(self.dropout(states[plan.roles]))
-        state = state + self.predicate(self.dropout(hidden[plan.token]))
-        state = functional.gelu(state + self.distance(plan.distance))
-        found = self.find(self.dropout(states[plan.finding]))
-        return self.out(self.dropout(state)), found
-
-
-def layout(rows: Rows, marked: bool) -> Layout:
-    """Read off the columns what each word asks for."""
-    counts, at = rows.word_counts, rows.columns["predicate"]
-    first = counts.cumsum(0) - counts
-    sequence = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-    roles = (at >= 0)[sequence]
-    finding = ~roles if marked else torch.ones_like(roles)
-    own = sequence[roles]
-    place = torch.arange(len(sequence), device=counts.device)[roles] - first[own]
-    distance = (place - at[own]).clamp(-REACH, REACH) + REACH
-    return Layout(roles, finding, rows.words[first[own] + at[own]], distance)
-
-
-class Roles(Family[RolesData], Comparable):
+class Roles(Family[RolesData], Comparable, Helper):
     """The roles of one predicate a row, and the predicates of each sentence.
 
     Predictions: ``{"arguments": [[label, [[start, end], ...]], ...], "predicates": [index, ...]}``
@@ -119,6 +46,8 @@ class Roles(Family[RolesData], Comparable):
         "roles": torch.int64,  # a word
         "predicates": torch.int64,  # a word: 1 for a predicate, else 0
     }
+    gives = "word"
+    asks = ("predicate",)
     main = "f1"
 
     def bind(self) -> None:
@@ -232,6 +161,26 @@ class Roles(Family[RolesData], Comparable):
         """Give the labels that stand against each output."""
         plan = layout(rows, self.marked)
         return rows.columns["roles"][plan.roles], rows.columns["predicates"][plan.finding]
+
+    @classmethod
+    def silent(cls, data: RolesData, target: type) -> str | None:
+        """Refuse targets without words, and a mark that a sentence read for another task lacks."""
+        if getattr(target, "gives", None) != "word":
+            return "tells words their roles, and the target has no words"
+        if data.mark == "input":
+            return (
+                "marks predicates in its input, but reads the target's rows without its marks; "
+                "expected data.mark=head, which tells its head alone"
+            )
+        return None
+
+    def features(self, head: RolesHead, hidden: Tensor, rows: Rows, kind: Kind) -> Tensor:
+        """Give each word's roles, of several predicates the greatest; zeros where there is none."""
+        return said(head, hidden, rows, kind)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give those of each word's roles."""
+        return logits.softmax(-1)
 
     def decode(self, output: tuple[Tensor, Tensor], rows: Rows) -> list[dict[str, Any]]:
         """Read arguments off the likeliest legal tags, and list the words taken for predicates."""
