@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tasks
-from orchestrator import presets
+from orchestrator import penalties, staging
 from orchestrator.problems import Problem, nearest, shown
-from orchestrator.sections import AGGREGATED, Mixture
+from orchestrator.sections import AGGREGATED
 from orchestrator.settings import TASK_NAME, Experiment
 from tasks.agreement import Comparable
 from tasks.family import Family
-from tasks.helper import Helper
 
 LESS_IS_BETTER = frozenset({"rmse", "mae", "kl", "perplexity", "loss"})
 """Metrics that rank nothing here: the best checkpoint is the one with the highest score."""
@@ -54,14 +52,15 @@ def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
     """Find what does not fit together. ``names`` are the tasks as written, also broken ones."""
     return [
         *_names(names),
-        *_mixture(experiment.mixture, names),
+        *staging.mixture(experiment.mixture, names),
         *_target(experiment, names),
         *_score(experiment, names),
         *_train(experiment),
-        *_stages(experiment, names),
-        *_stacking(experiment, names),
+        *staging.stages(experiment, names),
+        *staging.stacking(experiment, names),
         *_whole_matrices(experiment),
         *_read_twice(experiment),
+        *_penalties(experiment.regularization.penalties),
         *_resting(experiment),
         *_deepspeed(experiment.deepspeed.config),
         *_tracking(experiment.tracking.uri),
@@ -77,38 +76,6 @@ def _names(names: Sequence[Any]) -> Iterator[Problem]:
             )
         elif name == "encoder":
             yield Problem(f"tasks.{name}", "has the name of the shared encoder; give it another")
-
-
-def _mixture(
-    mixture: Mixture, names: Sequence[Any], place: str = "mixture", whole: bool = True
-) -> Iterator[Problem]:
-    """``whole``: shares name every task, not only those that take part."""
-    ways = [
-        way
-        for way, set_ in (
-            ("temperature", mixture.temperature is not None),
-            ("shares", mixture.shares is not None),
-            ("uniform", mixture.uniform),
-        )
-        if set_
-    ]
-    if len(ways) > 1:
-        found = " and ".join(ways)
-        yield Problem(place, f"sets {found}; expected one of temperature, shares, uniform")
-    if mixture.shares is None:
-        return
-    for name, share in mixture.shares.items():
-        own = f"{place}.shares.{name}"
-        if name not in names:
-            yield Problem(own, f"is no task; {nearest(name, names, f'{place}.shares.')}")
-        if not 0 < share <= 1:
-            yield Problem(own, f"is {shown(share)}; expected more than 0 and at most 1")
-    lacking = [str(name) for name in names if name not in mixture.shares]
-    if lacking and whole:
-        yield Problem(f"{place}.shares", f"names no {', '.join(lacking)}; expected every task")
-    total = math.fsum(mixture.shares.values())
-    if abs(total - 1) > 1e-6:
-        yield Problem(f"{place}.shares", f"has the sum {total:.6g}; expected 1")
 
 
 def _target(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:
@@ -159,49 +126,6 @@ def _train(experiment: Experiment) -> Iterator[Problem]:
         )
 
 
-def _stages(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:
-    """Find what can be known without the encoder; ``stages.of`` finds the rest."""
-    written, tasks = experiment.stages, [str(name) for name in names]
-    if isinstance(written, str):
-        try:
-            presets.listed(written, tasks, experiment.target, layers=1)
-        except ValueError as error:
-            yield Problem("stages", f"is {written!r}, {error}")
-        return
-    yield from presets.misfits(written, tasks, experiment.target)
-    for place, stage in enumerate(written):
-        if stage.mixture is not None:
-            yield from _mixture(stage.mixture, names, f"stages.{place}.mixture", whole=False)
-    try:
-        presets.steps(written, experiment.train.steps)
-    except ValueError as error:
-        yield Problem("train.steps", str(error))
-
-
-def _stacking(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:
-    own = experiment.stacking
-    if own.folds == 1:
-        yield Problem(
-            "stacking.folds", "is 1; expected 0, or at least 2 that answer for each other"
-        )
-    helpers = [str(name) for name in names if name != experiment.target]
-    for name, kind in own.features.items() if isinstance(own.features, dict) else ():
-        place = f"stacking.features.{name}"
-        if name not in helpers:
-            yield Problem(place, f"is no helper; {nearest(name, helpers, 'stacking.features.')}")
-        elif name in experiment.tasks and kind != "none" and (why := _silence(experiment, name)):
-            yield Problem(place, f"{why}; leave it out")
-
-
-def _silence(experiment: Experiment, helper: str) -> str | None:
-    """Say why a helper's outputs cannot be features of the target."""
-    own, target = experiment.tasks[helper], experiment.tasks.get(str(experiment.target))
-    family = tasks.get(own.family)
-    if not issubclass(family, Helper):
-        return f"is of the family {own.family}, whose outputs cannot be features"
-    return None if target is None else family.silent(own.data, tasks.get(target.family))
-
-
 def _whole_matrices(experiment: Experiment) -> Iterator[Problem]:
     own = {f"tasks.{task}.optimizer": t.optimizer for task, t in experiment.tasks.items()}
     stage = experiment.deepspeed.zero_stage
@@ -237,6 +161,14 @@ def _read_twice(experiment: Experiment) -> Iterator[Problem]:
                 f"is {strength:g}, but the family {task.family} gives no chances that two readings "
                 f"could agree on; expected one of {', '.join(fitting)}. Leave it out",
             )
+
+
+def _penalties(own: Mapping[str, float]) -> Iterator[Problem]:
+    for name in own:
+        try:
+            penalties.get(name)
+        except ValueError as error:
+            yield Problem(f"regularization.penalties.{name}", str(error))
 
 
 def _resting(experiment: Experiment) -> Iterator[Problem]:

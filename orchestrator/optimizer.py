@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from orchestrator import penalties
 
 
 class Settings(Protocol):
@@ -51,15 +53,15 @@ class Layers:
     """Rates fall by this factor from each layer to the one below (Howard and Ruder 2018)."""
     redrawn: int = 0
     """Top layers that began anew; there is nothing to draw them back to."""
-    l2_sp: float = 0.0
-    """See ``CompositeOptimizer``."""
+    penalties: Mapping[str, float] = field(default_factory=dict)
+    """Strengths by name; see ``penalties.py``."""
 
-    def options(self, name: str) -> tuple[str, float, float]:
-        """Give the suffix of a parameter's group, its factor on the rate, and its ``l2_sp``."""
+    def options(self, name: str) -> tuple[str, float, Mapping[str, float]]:
+        """Give the suffix of a parameter's group, its factor on the rate, and its penalties."""
         depth = self.depth(name)
         fresh = depth > self.count - self.redrawn
-        scaled = f".{depth}" if self.decay < 1 else ".fresh" if fresh and self.l2_sp else ""
-        return scaled, self.decay ** (self.count - depth), 0.0 if fresh else self.l2_sp
+        scaled = f".{depth}" if self.decay < 1 else ".fresh" if fresh and self.penalties else ""
+        return scaled, self.decay ** (self.count - depth), {} if fresh else self.penalties
 
 
 def groups(
@@ -77,8 +79,8 @@ def groups(
         if not parameter.requires_grad:
             continue
         own, decays = settings[task], parameter.ndim > 1
-        apart = ("", 1.0, 0.0) if task is not None or layers is None else layers.options(name)
-        suffix, factor, l2_sp = apart
+        apart = ("", 1.0, {}) if task is not None or layers is None else layers.options(name)
+        suffix, factor, drawn = apart
         label = (task or "encoder") + suffix + ("" if decays else ".no_decay")
         group = found.setdefault(
             label,
@@ -92,7 +94,7 @@ def groups(
                 "lr": own.lr * factor,
                 "schedule": own.schedule,
                 "warmup": own.warmup,
-                "l2_sp": l2_sp,
+                "penalties": dict(drawn),
                 **_options(own, own.weight_decay if decays else 0.0),
             },
         )
@@ -152,9 +154,9 @@ class CompositeOptimizer(torch.optim.Optimizer):
     ``present`` names the tasks with examples in the global batch. A group of any other task is
     skipped whole: no decay, no momentum, no step count, so its head keeps its bits.
 
-    L2-SP (Li et al. 2018, equation 1) draws weights w to their first values w0: the gradient,
-    already clipped, grows by ``l2_sp`` (w - w0). ``anchors`` holds w0 by parameter, which under
-    ZeRO is this rank's partition.
+    Penalties draw weights somewhere (see ``penalties.py``): the gradient, already clipped, grows by
+    strength times theirs. ``anchors`` holds the first weights by parameter, which under ZeRO is
+    this rank's partition.
 
     ``averages``, if filled, follow the weights they are keyed by: each step brings them nearer by
     1 - ``keep`` (Polyak and Juditsky 1992, with exponential weights).
@@ -192,9 +194,9 @@ class CompositeOptimizer(torch.optim.Optimizer):
             parameters = [p for p in group["params"] if p.grad is not None]
             if not parameters:
                 continue
-            if group["l2_sp"]:
+            for name, strength in group["penalties"].items():
                 for p in parameters:
-                    p.grad.add_(p - self.anchors[p], alpha=group["l2_sp"])
+                    p.grad.add_(penalties.get(name)(p, self.anchors[p]), alpha=strength)
             inner = self._makers[group["name"]](parameters, lr=group["lr"])
             inner.param_groups = [group]
             inner.state = self.state

@@ -106,6 +106,8 @@ class Regularization(HeadRegularization):
     attention_dropout: Share = 0.1
     l2_sp: float = Field(0.0, ge=0)
     """How strongly the encoder is drawn to its first weights (Li et al. 2018)."""
+    penalties: dict[str, float] = Field(default_factory=dict)
+    """Of one's own on the encoder's weights: ``package.module:function`` to its strength."""
     mixout: Share = 0.0
     """Chance of each weight of the encoder's linear layers to stand at its first value in a step
     (Lee et al. 2020); not at ZeRO stage 3."""
@@ -118,6 +120,12 @@ class Regularization(HeadRegularization):
     saved and exported."""
     clip: float = Field(1.0, ge=0)
     """Largest norm of the whole gradient; 0 does not clip."""
+
+
+def drawn(own: Regularization) -> dict[str, float]:
+    """Give the penalties on the encoder's weights that have a strength."""
+    strengths = {"l2_sp": own.l2_sp, **own.penalties}
+    return {name: strength for name, strength in strengths.items() if strength}
 
 
 class Task(Section):

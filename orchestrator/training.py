@@ -25,7 +25,7 @@ from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.readings import Reader
-from orchestrator.sections import AGGREGATED
+from orchestrator.sections import AGGREGATED, drawn
 from orchestrator.stages import Stretch, planned
 from orchestrator.work import Work
 
@@ -108,7 +108,7 @@ class Training:
             whole = {n.removeprefix(prefix): w for n, w in first.items() if n.startswith(prefix)}
             mixout.apply(model.encoder.network, own.mixout, whole)
         self.engine = self.work.make_engine(model, self._groups(model))
-        if own.l2_sp:
+        if drawn(own):
             self.engine.anchor(first)
         if self.shadow is not None:
             self.engine.average(average, own.ema)
@@ -120,9 +120,9 @@ class Training:
             self.famo.restore(state)
 
     def _first_weights(self, model: MultiTaskModel, start: Path | None) -> dict[str, Tensor]:
-        """Give the encoder's weights before the first step, where L2-SP or mixout asks for them."""
+        """Give the encoder's weights before the first step, where something asks for them."""
         own = self.experiment.regularization
-        if not own.l2_sp and not own.mixout:
+        if not drawn(own) and not own.mixout:
             return {}
         if start is not None:
             reader = Path(self.work.prepared.reader)
@@ -137,7 +137,7 @@ class Training:
             settings[place] = type(wanted).model_validate(changed)
         own, count = self.experiment.regularization, model.encoder.layers
         layers = Layers(
-            lambda name: depth(name, count), count, own.layer_decay, own.reinit_layers, own.l2_sp
+            lambda name: depth(name, count), count, own.layer_decay, own.reinit_layers, drawn(own)
         )
         return groups(model.named(), settings, layers)
 

@@ -26,7 +26,7 @@ OPTIMIZERS = {
 
 def build(run: ToyRun, stage: int | None, model: MultiTaskModel) -> Engine:
     """Make an engine with L2-SP and averages: a ZeRO stage, or None for the twin."""
-    made = run.groups(model, Layers(lambda name: 1, 1, l2_sp=0.5))
+    made = run.groups(model, Layers(lambda name: 1, 1, penalties={"l2_sp": 0.5}))
     engine: Engine
     if stage is None:
         engine = PlainEngine(model, made, 1.0, dist.get_world_size())

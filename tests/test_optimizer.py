@@ -127,7 +127,7 @@ def test_lion_is_its_formula() -> None:
 def test_l2_sp_adds_the_way_back_to_the_first_weights_to_the_gradient() -> None:
     """Li et al. 2018: the penalty alpha / 2 |w - w0|^2 has the gradient alpha (w - w0)."""
     own = Parameters()
-    layers = Layers(lambda name: 1, 1, l2_sp=0.3)
+    layers = Layers(lambda name: 1, 1, penalties={"l2_sp": 0.3})
     optimizer = CompositeOptimizer(groups(own.named, settings(encoder="bare"), layers))
     weight, bias = own.of(None)
     optimizer.anchors = {p: torch.full_like(p, 2.0) for p in (weight, bias)}
@@ -143,15 +143,17 @@ def test_rates_fall_from_layer_to_layer_and_fresh_layers_are_not_drawn_back() ->
     """Howard and Ruder 2018, section 3.2: the rate of layer l is that of l + 1 times a factor."""
     named = [(f"encoder.{n}.weight", None, nn.Parameter(torch.ones(2, 2))) for n in (0, 1, 2, 3)]
     own = {None: settings(encoder="bare")[None]}
-    layers = Layers(lambda name: int(name.split(".")[1]), 3, 0.5, redrawn=1, l2_sp=0.2)
+    layers = Layers(
+        lambda name: int(name.split(".")[1]), 3, 0.5, redrawn=1, penalties={"l2_sp": 0.2}
+    )
     found = groups(named, own, layers)
-    assert [(g["name"], g["base_lr"], g["l2_sp"]) for g in found] == [
-        ("encoder.0", pytest.approx(0.1 * 0.125), 0.2),
-        ("encoder.1", pytest.approx(0.1 * 0.25), 0.2),
-        ("encoder.2", pytest.approx(0.1 * 0.5), 0.2),
-        ("encoder.3", pytest.approx(0.1), 0.0),
+    assert [(g["name"], g["base_lr"], g["penalties"]) for g in found] == [
+        ("encoder.0", pytest.approx(0.1 * 0.125), {"l2_sp": 0.2}),
+        ("encoder.1", pytest.approx(0.1 * 0.25), {"l2_sp": 0.2}),
+        ("encoder.2", pytest.approx(0.1 * 0.5), {"l2_sp": 0.2}),
+        ("encoder.3", pytest.approx(0.1), {}),
     ]
-    apart = groups(named, own, Layers(layers.depth, 3, 1.0, redrawn=1, l2_sp=0.2))
+    apart = groups(named, own, Layers(layers.depth, 3, 1.0, redrawn=1, penalties={"l2_sp": 0.2}))
     assert [(g["name"], len(g["params"])) for g in apart] == [("encoder", 3), ("encoder.fresh", 1)]
 
 
