@@ -20,7 +20,8 @@ from orchestrator.engine import PlainEngine
 from orchestrator.evaluate import Ranks
 from orchestrator.experiment import Experiment, load, places
 from orchestrator.prepare import Prepared, prepare
-from orchestrator.training import Training, Work
+from orchestrator.training import Training
+from orchestrator.work import Work
 
 WAYS = {
     "fixed": "weighting=fixed",

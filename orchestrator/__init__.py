@@ -2,8 +2,8 @@
 
 keyed, problems, document, precision, sections, presets, penalties, settings, staging, coherence,
 experiment, identity, tokens, tokenise, prepare, plan, stages, batch, stacking, folds, features,
-weighting, model, optimizer, fragments, engine, joint_step, famo, aggregation, evaluate, checkpoint,
-weights, journal, readings, work, dealer, training, loop, recorder, summary, store, tracking,
-charts, access, cluster, launch, run, predict, records, served, export, report, check, doctor, view,
-verb, cli, submit.
+weighting, model, optimizer, fragments, engine, joint_step, famo, aggregation, balance, evaluate,
+checkpoint, weights, journal, readings, work, dealer, training, loop, recorder, summary, store,
+tracking, charts, access, cluster, launch, run, predict, records, served, export, report, check,
+doctor, view, verb, cli, submit.
 """

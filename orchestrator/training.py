@@ -16,16 +16,14 @@ from torch import Tensor
 from encoders import mixout
 from encoders.layers import depth
 from orchestrator import checkpoint, folds, keyed, weights
-from orchestrator.aggregation import aggregated_step, combined
+from orchestrator.balance import Balance
 from orchestrator.checkpoint import Progress
 from orchestrator.dealer import Dealer, GlobalPart
 from orchestrator.evaluate import Evaluation, chosen_rows, evaluate, main_score
-from orchestrator.famo import Famo, famo_step
-from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.readings import Reader
-from orchestrator.sections import AGGREGATED, drawn
+from orchestrator.sections import drawn
 from orchestrator.stages import Stretch, planned
 from orchestrator.work import Work
 
@@ -113,11 +111,9 @@ class Training:
         if self.shadow is not None:
             self.engine.average(average, own.ema)
         self.engine.restore(state)
-        self.famo: Famo | None = None
-        weighting = self.experiment.weighting
-        if weighting.name == "famo":
-            self.famo = Famo(self.tasks, weighting.lr, weighting.decay, self.work.device)
-            self.famo.restore(state)
+        way, seed = self.experiment.weighting, self.experiment.train.seed
+        self.balance = Balance(way, self.tasks, seed, self.work.device)
+        self.balance.restore(state)
 
     def _first_weights(self, model: MultiTaskModel, start: Path | None) -> dict[str, Tensor]:
         """Give the encoder's weights before the first step, where something asks for them."""
@@ -150,14 +146,8 @@ class Training:
         seeds = [
             keyed.torch_seed(seed, "step", step, world.rank, place) for place in range(len(batches))
         ]
-        arguments = (self.engine, batches, part.coefficients, world.ranks, seeds)
-        weighting = self.experiment.weighting
-        if self.famo is not None:
-            sums = famo_step(*arguments, self.famo)
-        elif weighting.name in AGGREGATED:
-            sums = aggregated_step(*arguments, lambda each: combined(each, weighting, seed, step))
-        else:
-            sums = joint_step(*arguments)
+        given = (self.engine, batches, part.coefficients, world.ranks, seeds)
+        sums = self.balance.step(step, *given)
         told = torch.cat([sums, sums.new_tensor([float(self.work.stop())])])
         if world.ranks > 1:
             dist.all_reduce(told)
@@ -212,9 +202,8 @@ class Training:
         """Write a checkpoint and keep, beside it, only the best one."""
         progress, rank = self.progress, self.work.world.rank
         own, work = self.experiment.resolved(), self.work
-        beside = self.famo.state() if self.famo else {}
         folder = checkpoint.save(
-            work.run, self.engine, progress, work.fingerprint, rank, own, beside
+            work.run, self.engine, progress, work.fingerprint, rank, own, self.balance.state()
         )
         if rank == 0:
             checkpoint.prune(work.run, {progress.step, progress.best_step or progress.step})

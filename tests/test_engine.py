@@ -68,7 +68,7 @@ def trajectory(
             own = [n for n in before if n.startswith(f"{task}.")]
             absent.append(all(torch.equal(before[n], after[n]) for n in own))
     averages = {f"{name} averaged": value.clone() for name, value in engine.averaged()}
-    weights = whole(engine) | averages | run.famo.state()
+    weights = whole(engine) | averages | run.balance.state()
     found = {"sums": torch.stack(sums), "weights": weights, "absent": absent}
     if isinstance(engine, DeepSpeedEngine):
         engine.close()

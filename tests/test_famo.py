@@ -87,19 +87,20 @@ def test_a_step_minimises_the_weighed_losses_and_looks_at_them_again(
     run = ToyRun("famo")
     batches, factors = run.batches(0, 0, 1, micro)
     assert (len(batches) == 1) == (micro == 1000)
+    famo = Famo(sorted(SIZES), 0.025, 0.01, CPU)
     told = []
     monkeypatch.setattr(Famo, "update", lambda self, *given: told.append(given))
     model = run.model(0.4)
     plain = run.model(0.4)
     engine = PlainEngine(model, run.groups(model), 0.0)
     seeds = list(range(len(batches)))
-    sums = famo_step(engine, batches, factors, 1, seeds, run.famo)
+    sums = famo_step(engine, batches, factors, 1, seeds, famo)
     ((before, after, present),) = told
     assert set(present) == set(factors)
     scale = torch.tensor([factors.get(task, 0.0) for task in sorted(SIZES)])
     torch.testing.assert_close(before, sums * scale)
 
-    weights = run.famo.factors(before, factors) * scale
+    weights = famo.factors(before, factors) * scale
     twin = PlainEngine(plain, run.groups(plain), 0.0)
     for batch, seed in zip(batches, seeds, strict=True):
         torch.manual_seed(seed)

@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from orchestrator import keyed
-from orchestrator.aggregation import aggregated_step, combined
+from orchestrator.balance import Balance
 from orchestrator.batch import OWN, Batch, collate
-from orchestrator.famo import Famo, famo_step
-from orchestrator.joint_step import joint_step
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.plan import Plan, split
-from orchestrator.sections import AGGREGATED, Optimizer, Weighting
+from orchestrator.sections import Optimizer, Weighting
 from orchestrator.stacking import Stacked
 from orchestrator.weighting import coefficients
 from tasks import labels
@@ -185,7 +183,8 @@ class ToyRun:
 
     def __init__(self, weighting: str = "fixed", **optimizers: dict[str, Any]) -> None:
         self.weighting = weighting
-        self.famo = Famo(sorted(SIZES), 0.025, 0.01, torch.device("cpu"))
+        way = Weighting.model_validate({"name": weighting})
+        self.balance = Balance(way, sorted(SIZES), 0, torch.device("cpu"))
         self.data = {t: examples(t, n, t == "tags") for t, n in SIZES.items()}
         lengths = {t: np.array([e["length"] for e in d], np.int32) for t, d in self.data.items()}
         total = sum(SIZES.values())
@@ -248,11 +247,4 @@ class ToyRun:
         engine.optimizer.set_rates(step, 10)
         batches, factors = self.batches(step, rank, ranks, micro)
         seeds = [keyed.torch_seed(0, step, rank, place) for place in range(len(batches))]
-        if self.weighting == "famo":
-            return famo_step(engine, batches, factors, ranks, seeds, self.famo)
-        if self.weighting in AGGREGATED:
-            way = Weighting.model_validate({"name": self.weighting})
-            return aggregated_step(
-                engine, batches, factors, ranks, seeds, lambda each: combined(each, way, 0, step)
-            )
-        return joint_step(engine, batches, factors, ranks, seeds)
+        return self.balance.step(step, engine, batches, factors, ranks, seeds)
