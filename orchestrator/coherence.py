@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tasks
-from orchestrator import presets
+from orchestrator import encoding, presets
 from orchestrator.problems import Problem, nearest, shown
 from orchestrator.sections import AGGREGATED, Mixture
 from orchestrator.settings import TASK_NAME, Experiment
@@ -62,7 +62,7 @@ def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
         *_stacking(experiment, names),
         *_whole_matrices(experiment),
         *_read_twice(experiment),
-        *_resting(experiment),
+        *encoding.unsuited(experiment),
         *_deepspeed(experiment.deepspeed.config),
         *_tracking(experiment.tracking.uri),
     ]
@@ -232,24 +232,6 @@ def _read_twice(experiment: Experiment) -> Iterator[Problem]:
                 f"tasks.{name}.regularization.r_drop",
                 f"is {strength:g}, but the family {task.family} gives no chances that two readings "
                 f"could agree on; expected one of {', '.join(fitting)}. Leave it out",
-            )
-
-
-def _resting(experiment: Experiment) -> Iterator[Problem]:
-    """Find strengths that act on the encoder's own weights, where LoRA lets them rest."""
-    if experiment.encoder.lora is None:
-        return
-    reasons = {
-        "l2_sp": "there is nothing to draw back; lower encoder.lora.rank to hold it more tightly",
-        "mixout": "each already stands at its first value; set encoder.lora.dropout",
-        "reinit_layers": "layers drawn anew would stay as they were drawn",
-    }
-    for name, reason in reasons.items():
-        if value := getattr(experiment.regularization, name):
-            yield Problem(
-                f"regularization.{name}",
-                f"is {value:g}, but with encoder.lora the encoder's own weights rest: {reason}. "
-                f"Set regularization.{name}=0, or leave encoder.lora out",
             )
 
 
