@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from encoders.encoder import Encoder
     from encoders.lora import Lora
+    from encoders.sources import Source
+    from encoders.stored import Stored
     from encoders.tokenizer import Encoded, Reader
 
-__all__ = ["Encoded", "Encoder", "Reader", "layer_count", "load", "reader"]
+__all__ = ["AnyReader", "Encoded", "Encoder", "Reader", "layer_count", "load", "reader"]
+
+
+class AnyReader(Protocol):
+    """A tokenizer, or what brings pictures or sounds into the form that a network takes."""
+
+    kind: str
+    """``text``, ``image`` or ``audio``."""
+    limit: int
+    """The most tokens that a sequence has."""
+    fixed: bool
+    """Whether every sequence has so many."""
+
+    def __call__(self, texts: Sequence[Any], max_length: int | None = None, /) -> list[Any]:
+        """Read: one result for each, with a length in tokens."""
+
+    def digest(self) -> str:
+        """Give the sha256 of all that decides what the network is given."""
+
+    def save(self, folder: Path | str) -> None:
+        """Write a folder that ``load`` takes."""
 
 
 def reader(
@@ -19,19 +43,43 @@ def reader(
     *,
     revision: str | None = None,
     texts: Callable[[], Iterable[str]] | None = None,
-) -> Reader:
-    """Give the tokenizer of ``model``: ``tiny``, ``minilm``, a folder, or a hub id.
+    reads: str = "text",
+) -> AnyReader:
+    """Give what turns data into the inputs of ``model``: ``tiny``, ``minilm``, a folder or hub id.
 
-    ``texts`` gives the training texts, anew at each call; only ``tiny`` reads them, to learn its
-    vocabulary.
+    ``reads`` is ``text``, ``image`` or ``audio``: a tokenizer, or a processor. ``texts`` gives the
+    training texts, anew at each call; only ``tiny`` reads them, to learn its vocabulary. Raises
+    ``ValueError`` if the model reads something else, ``LookupError`` if there is none.
     """
-    from encoders import sources, tiny
+    from encoders import network, sources, tiny
 
     if model == sources.TINY:
         if texts is None:
             raise ValueError("encoder.model is 'tiny': its vocabulary needs texts; give texts=...")
         return tiny.reader(texts)
-    return sources.reader(sources.find(model, revision))
+    source = sources.find(model, revision)
+    network.fits(sources.configuration(source), reads, source)
+    return _reader(source, reads)
+
+
+def _reader(source: Source, reads: str) -> AnyReader:
+    if reads == "image":
+        from encoders import images
+
+        return images.reader(source)
+    from encoders import sources
+
+    return sources.reader(source)
+
+
+def _encoder(reads: str) -> Callable[[PreTrainedModel, Any], Stored]:
+    if reads == "image":
+        from encoders.images import ImageEncoder
+
+        return ImageEncoder
+    from encoders.encoder import Encoder
+
+    return Encoder
 
 
 def layer_count(model: str, revision: str | None = None) -> int:
@@ -40,8 +88,8 @@ def layer_count(model: str, revision: str | None = None) -> int:
 
     if model == sources.TINY:
         return tiny.LAYERS
-    found: int = sources.configuration(sources.find(model, revision)).num_hidden_layers
-    return found
+    config = sources.configuration(sources.find(model, revision))
+    return int(getattr(config, "num_hidden_layers", 1))
 
 
 def load(
@@ -54,20 +102,18 @@ def load(
     seed: int = 0,
     lora: Lora | None = None,
     apart: bool = False,
-) -> Encoder:
+) -> Stored:
     """Load the encoder ``model`` with its first weights, in fp32 and in training mode.
 
-    ``folder`` holds the tokenizer that ``Reader.save`` wrote; ``tiny`` must have it, for others it
+    ``folder`` holds the reader that its ``save`` wrote; ``tiny`` must have it, for others it
     may replace the model's own. ``seed`` draws the weights of ``tiny`` and LoRA's matrices, nothing
     else. Where ``model`` is the folder of a network with such matrices beside it, they are merged
     into it, unless they are to stay ``apart``. The global random state is left as it was.
     """
     from encoders import lora as adapters
     from encoders import network, sources, tiny
-    from encoders.encoder import Encoder
-    from encoders.tokenizer import Reader
 
-    own = Reader.load(folder) if folder is not None else None
+    own: Any = None if folder is None else _kept(folder)
     if model == sources.TINY:
         if own is None:
             raise ValueError(
@@ -77,13 +123,22 @@ def load(
     else:
         source = sources.find(model, revision)
         built = network.pretrained(source, dropout, attention_dropout)
-        own = own or sources.reader(source)
+        own = own or _reader(source, sources.kind(source.path))
         beside = Path(source.path) / adapters.FOLDER
         if beside.is_dir():
             (adapters.load if apart else adapters.merge)(built, beside)
     if lora is not None:
         adapters.add(built, lora, seed)
-    return Encoder(built, own)
+    return _encoder(own.kind)(built, own)
+
+
+def _kept(folder: Path | str) -> AnyReader:
+    """Read back what the ``save`` of a reader wrote."""
+    from encoders import sources
+    from encoders.tokenizer import Reader
+
+    reads = sources.kind(folder)
+    return Reader.load(folder) if reads == "text" else _reader(sources.find(str(folder)), reads)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from encoders import dropout, lora, packed, positions
-from encoders.network import quiet
+from encoders import packed, positions
 from encoders.packed import Packing
+from encoders.stored import Stored
 from encoders.tokenizer import Reader
 
 
-class Encoder(nn.Module):
+class Encoder(Stored):
     """A pretrained network that reads packed batches, and the tokenizer that goes with it."""
 
     def __init__(self, network: PreTrainedModel, reader: Reader) -> None:
         """Take over ``network``; where it cannot attend packed, sequences are padded inside."""
-        super().__init__()
+        super().__init__(network, reader)
         config = network.config
-        self.network = network
-        self.reader = reader
-        self.width: int = config.hidden_size
-        """The size of the hidden states."""
+        self.width = config.hidden_size
         self.vocabulary: int = config.vocab_size
         """The number of input embeddings."""
-        self.layers: int = config.num_hidden_layers
-        """The number of layers."""
         causal = any(getattr(module, "is_causal", False) for module in network.modules())
-        self.summary: Literal["first", "last"] = "last" if causal else "first"
-        """Which token of a sequence stands for all of it."""
+        self.summary = "last" if causal else "first"
         self.limit = positions.readable(config)
         """The number of tokens a sequence may have."""
-        dropout.replace(network)
         self._own_attention: str = config._attn_implementation
         self._first_position = positions.first_position(config)
         self._options = _options(network)
@@ -116,32 +108,13 @@ class Encoder(nn.Module):
         return hidden
 
     def save(self, folder: Path | str, weights: Mapping[str, Tensor] | None = None) -> None:
-        """Write network and tokenizer as a folder that plain ``transformers`` loads.
-
-        LoRA's matrices lie in a folder in it, as peft writes them.
-        ``weights``, by this module's parameter names, stand in where parameters are sharded.
-        """
-        state = self.network.state_dict()
-        state |= {name.removeprefix("network."): w for name, w in (weights or {}).items()}
-        state, added = lora.parted(state)
+        """Write the folder, with the network's own attention named in it; see ``Stored.save``."""
         self.network.set_attn_implementation(self._own_attention)
         try:
-            with quiet():
-                self.network.save_pretrained(folder, state_dict=state)
+            super().save(folder, weights)
         finally:
             if self.packs:
                 self.network.set_attn_implementation(packed.NAME)
-        self.reader.save(folder)
-        lora.save(self.network, added, Path(folder) / lora.FOLDER)
-
-    def digest(self) -> str:
-        """Give the sha256 of the weights as they are now, LoRA's aside, in whatever order."""
-        sha = hashlib.sha256()
-        own, _ = lora.parted(dict(self.network.named_parameters()))
-        for name, parameter in sorted(own.items()):
-            sha.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
-            sha.update(parameter.detach().cpu().numpy().tobytes())
-        return sha.hexdigest()
 
 
 def _options(network: PreTrainedModel) -> list[str]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from encoders.encoder import Encoder
+    from encoders.stored import Stored
 
 NUMBER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
-BELOW = re.compile(r"embed|(?:^|\.)w[tp]e\.")
+BELOW = re.compile(r"embed|(?:^|\.)w[tp]e\.|conv|feature_|patch|stem")
 
 
 def depth(name: str, layers: int) -> int:
@@ -24,7 +24,7 @@ def depth(name: str, layers: int) -> int:
     return 0 if BELOW.search(name) else layers
 
 
-def redraw(encoder: Encoder, top: int, seed: int) -> None:
+def redraw(encoder: Stored, top: int, seed: int) -> None:
     """Draw the top layers' weights anew, as the network's class does (Zhang et al. 2021).
 
     Raises ``ValueError`` if the encoder has fewer layers. Leaves the global random state as it was.

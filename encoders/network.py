@@ -24,6 +24,23 @@ DROPOUTS = (
     "embedding_dropout",
     "mlp_dropout",
 )
+RANDOM = {
+    "layerdrop",
+    "encoder_layerdrop",
+    "decoder_layerdrop",
+    "apply_spec_augment",
+    "mask_time_prob",
+    "mask_feature_prob",
+}
+"""Set to nothing: dropping whole layers leaves a rank without gradients that others have, and
+SpecAugment draws from a random state that nobody seeds."""
+INPUTS = {
+    "input_ids": "text",
+    "pixel_values": "image",
+    "input_values": "audio",
+    "input_features": "audio",
+}
+"""What a network reads, by the name of its first argument."""
 ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
 """What the families of encoders call these two in their configurations."""
 
@@ -38,16 +55,15 @@ def pretrained(
     config = configuration(source)
     _set(config, DROPOUTS, dropout, source)
     _set(config, ATTENTION_DROPOUTS, attention_dropout, source)
-    if type(config) not in AutoModel._model_mapping or config.is_encoder_decoder:
+    for name in RANDOM & set(config.to_dict()):
+        setattr(config, name, type(getattr(config, name))(0))
+    kind = _kind(config)
+    if kind is None or (config.is_encoder_decoder and INPUTS.get(kind.main_input_name) != "audio"):
         raise ValueError(
             f"encoder.model is {source.name!r}, of type {config.model_type!r}; expected a network "
             "that turns each token into one vector (BERT, RoBERTa, GPT-2, ...), not an "
             "encoder-decoder. Choose another model."
         )
-    kind = AutoModel._model_mapping[type(config)]
-    options: dict[str, Any] = {}
-    if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
-        options["add_pooling_layer"] = False  # it would be a parameter without a gradient
     with plain_errors(source), quiet(), torch.random.fork_rng(devices=[]):
         loaded, found = AutoModel.from_pretrained(
             source.path,
@@ -56,7 +72,7 @@ def pretrained(
             use_safetensors=True,
             output_loading_info=True,
             **source.options,
-            **options,
+            **_options(kind),
         )
     lacking = sorted(found["missing_keys"]) + sorted(str(key) for key in found["mismatched_keys"])
     if lacking:
@@ -65,6 +81,36 @@ def pretrained(
             f"encoder's tensors (first: {lacking[0]}); expected weights of a whole {kind.__name__}."
         )
     return loaded
+
+
+def _kind(config: PreTrainedConfig) -> Any:
+    """Find the class of a configuration's network, None where Transformers has no single one."""
+    found = AutoModel._model_mapping.get(type(config), None)
+    return found if isinstance(found, type) else None
+
+
+def _options(kind: type[PreTrainedModel]) -> dict[str, Any]:
+    pools = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+    return {"add_pooling_layer": False} if pools else {}  # parameters without a gradient
+
+
+def fits(config: PreTrainedConfig, reads: str, source: Source) -> None:
+    """Raise ``ValueError`` unless a network of this configuration reads ``text`` and so on."""
+    kind = _kind(config)
+    found = INPUTS.get(kind.main_input_name, "text") if kind else reads
+    if found != reads:
+        raise ValueError(
+            f"encoder.model is {source.name!r}, of type {config.model_type!r}, which reads {found};"
+            f" the tasks' data hold {reads}. Choose a model that reads {reads}, or other data."
+        )
+
+
+def blank(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build a network without weights, which shows what shape its states have."""
+    kind = _kind(config)
+    with torch.device("meta"):
+        built: PreTrainedModel = kind(config, **_options(kind))
+    return built.eval()
 
 
 def _set(

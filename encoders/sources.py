@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 from encoders import positions
-from encoders.tokenizer import Reader
+from encoders.tokenizer import TOKENIZER, Reader
 
 TINY = "tiny"
 MINILM = "minilm"
@@ -70,6 +71,15 @@ def configuration(source: Source) -> PreTrainedConfig:
     """Read the configuration of a model."""
     with plain_errors(source):
         return AutoConfig.from_pretrained(source.path, **source.options)
+
+
+def kind(folder: Path | str) -> str:
+    """Say what the network in a folder that an encoder or a reader wrote reads."""
+    found = Path(folder) / "preprocessor_config.json"
+    if (Path(folder) / TOKENIZER).is_file() or not found.is_file():
+        return "text"
+    processor = json.loads(found.read_text(encoding="utf-8"))
+    return "image" if "image_processor_type" in processor else "audio"
 
 
 def reader(source: Source) -> Reader:

@@ -39,12 +39,19 @@ class Encoded:
     before: int = 0
     """For a window: tokens of the second text that come before it, 0 in the first window."""
 
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
 
 class Reader:
     """A tokenizer with the number of tokens that its encoder can read.
 
     It pickles, and loads from a folder in milliseconds: made for worker processes.
     """
+
+    kind = "text"
+    fixed = False
+    """Whether every sequence has as many tokens as any other."""
 
     def __init__(self, tokenizer: Tokenizer, config: dict[str, Any], limit: int) -> None:
         """``config`` is for ``tokenizer_config.json``; ``limit`` counts special tokens too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,10 @@ states (see ``features.py``), and what helpers said out of fold (see ``stacking.
 
 OWN = "c_"
 """Prefix of a family's own columns among those of an example."""
+
+
+Signals = Callable[[Sequence[Any], Sequence[int]], tuple[Tensor, ...]]
+"""Opens pictures or sounds of so many tokens each (see ``encoders/media.py``)."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class Batch:
     twice: Mapping[str, float] = field(default_factory=dict)
     """Tasks whose rows are here twice, all of them and then all again, each with the strength of
     R-Drop (see ``tasks/agreement.py``)."""
+    signals: tuple[Tensor, ...] = ()
+    """What the encoder reads in place of token ids, where that is pictures or sounds: those of all
+    sequences whose hidden states are not known."""
 
     def to(self, device: torch.device) -> Batch:
         """Move every tensor to a device."""
@@ -54,6 +61,7 @@ class Batch:
             type_ids=self.type_ids.to(device, non_blocking=True),
             offsets=self.offsets.to(device, non_blocking=True),
             rows=moved,
+            signals=tuple(signal.to(device, non_blocking=True) for signal in self.signals),
         )
 
 
@@ -77,11 +85,13 @@ def collate(
     weight: float = 1.0,
     sharing: Collection[str] = (),
     twice: Mapping[str, float] | None = None,
+    signals: Signals | None = None,
 ) -> Batch:
     """Pack the examples of each task; ``summary`` is ``first`` or ``last`` (see ``Encoder``).
 
     What examples of different tasks have in common is read once, if these are among ``sharing``.
-    The tasks in ``twice`` have each example read two times (see ``Batch``).
+    The tasks in ``twice`` have each example read two times (see ``Batch``). ``signals`` opens
+    pictures or sounds, where that is what the encoder reads.
     """
     twice = twice or {}
     examples = {t: [*own, *own] if t in twice else own for t, own in examples.items()}
@@ -97,7 +107,12 @@ def collate(
         {t: _rows(examples.get(t, ()), families[t], starts[t], summary) for t in starts},
         weight,
         twice,
+        _opened([e for e in flat if HIDDEN not in e], signals) if signals else (),
     )
+
+
+def _opened(examples: Sequence[Example], signals: Signals) -> tuple[Tensor, ...]:
+    return signals([e["media"] for e in examples], [len(e["input_ids"]) for e in examples])
 
 
 def _laid(

@@ -113,11 +113,12 @@ def predict(
     file: Annotated[Path | None, typer.Option(help="JSON lines, a record each.")] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Answer texts: --text, --file, or lines on stdin."""
+    """Answer texts (or paths of pictures, of sounds): --text, --file, or lines on stdin."""
     from orchestrator import journal, records
+    from orchestrator.prepare import Prepared
 
     folder = journal.find(run, RUNS)
-    asked = records.read(text, file, sys.stdin)
+    asked = records.read(text, file, sys.stdin, Prepared.read(folder).reads)
     return _answered(folder, asked, task)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tasks
-from orchestrator import penalties, staging
+from orchestrator import encoding, penalties, staging
 from orchestrator.problems import Problem, nearest, shown
 from orchestrator.sections import AGGREGATED
 from orchestrator.settings import TASK_NAME, Experiment
@@ -61,7 +61,7 @@ def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
         *_whole_matrices(experiment),
         *_read_twice(experiment),
         *_penalties(experiment.regularization.penalties),
-        *_resting(experiment),
+        *encoding.unsuited(experiment),
         *_deepspeed(experiment.deepspeed.config),
         *_tracking(experiment.tracking.uri),
     ]
@@ -169,24 +169,6 @@ def _penalties(own: Mapping[str, float]) -> Iterator[Problem]:
             penalties.get(name)
         except ValueError as error:
             yield Problem(f"regularization.penalties.{name}", str(error))
-
-
-def _resting(experiment: Experiment) -> Iterator[Problem]:
-    """Find strengths that act on the encoder's own weights, where LoRA lets them rest."""
-    if experiment.encoder.lora is None:
-        return
-    reasons = {
-        "l2_sp": "there is nothing to draw back; lower encoder.lora.rank to hold it more tightly",
-        "mixout": "each already stands at its first value; set encoder.lora.dropout",
-        "reinit_layers": "layers drawn anew would stay as they were drawn",
-    }
-    for name, reason in reasons.items():
-        if value := getattr(experiment.regularization, name):
-            yield Problem(
-                f"regularization.{name}",
-                f"is {value:g}, but with encoder.lora the encoder's own weights rest: {reason}. "
-                f"Set regularization.{name}=0, or leave encoder.lora out",
-            )
 
 
 def _deepspeed(config: Mapping[str, Any]) -> Iterator[Problem]:

@@ -75,6 +75,14 @@ class Dealer:
         rows: dict[str, list[Any]] = {}
         for task, index in own or every[:1]:
             rows.setdefault(task, []).append(self.rows[task].example(index))
-        summary, weight = model.encoder.summary, 1.0 if own else 0.0
-        batch = collate(rows, model.families, summary, weight, model.sharing, self.twice)
+        encoder, weight = model.encoder, 1.0 if own else 0.0
+        batch = collate(
+            rows,
+            model.families,
+            encoder.summary,
+            weight,
+            model.sharing,
+            self.twice,
+            encoder.signals,
+        )
         return batch.to(self.work.device)

@@ -129,9 +129,12 @@ def _batches(
         rows: dict[str, list[Any]] = {}
         for task, index in sorted(pack or packs[0][:1]):
             rows.setdefault(task, []).append(data[task].example(index))
-        weight = 1.0 if pack else 0.0
-        summary = model.encoder.summary
-        yield sorted(pack), collate(rows, model.families, summary, weight, model.sharing)
+        encoder, weight = model.encoder, 1.0 if pack else 0.0
+        families, signals = model.families, encoder.signals
+        yield (
+            sorted(pack),
+            collate(rows, families, encoder.summary, weight, model.sharing, signals=signals),
+        )
 
 
 def _packs(

@@ -25,6 +25,11 @@ TEXTS = (
     "Nobody knew why, in 1998, the ship's café (on deck 3) had closed!",
 )
 """Sentences on which an exported model must give our own logits."""
+READERS = {
+    "text": "`AutoTokenizer`",
+    "image": "`AutoImageProcessor`",
+    "audio": "`AutoFeatureExtractor`",
+}
 TOLERANCE = 1e-4
 """Largest difference between logits, both in fp32."""
 
@@ -67,6 +72,8 @@ def _plain(predictor: Predictor, task: str, encoder: Path, folder: Path) -> bool
     """Write a plain Transformers folder, and keep it only if it computes the same."""
     family, head = predictor.model.families[task], predictor.model.head(task)
     described = family.export(head)
+    if predictor.reader.kind != "text":
+        return False  # Transformers' heads for pictures and sounds are single layers
     if described is None or not plain.save(encoder, described, folder):
         return False
     data = family.data.model_dump()
@@ -100,8 +107,9 @@ def _logits(predictor: Predictor, task: str, asked: str | tuple[str, str] | list
     else:
         names = ("question", "context") if "question" in data else ("text", "pair")
         row = {data[name]: text for name, text in zip(names, asked, strict=True)}
-    encoded = predictor.reader(family.texts(row), family.data.max_length)
-    rows = {task: [example(family, row, encoded)]}
+    texts = family.texts(row)
+    encoded = predictor.reader(texts, family.data.max_length)
+    rows = {task: [example(family, row, texts, encoded)]}
     batch = collate(rows, predictor.model.families, predictor.model.encoder.summary)
     with torch.inference_mode():
         found: Tensor | tuple[Tensor, ...] = predictor.model(batch)[task]
@@ -122,16 +130,22 @@ def _weights(predictor: Predictor, task: str, encoder: Path, folder: Path) -> No
     }
     (folder / "head.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
-    (folder / "README.md").write_text(_readme(task, about, shapes), encoding="utf-8")
+    kinds = f"`{type(predictor.model.encoder.network).__name__}`", READERS[predictor.reader.kind]
+    (folder / "README.md").write_text(_readme(task, about, shapes, kinds), encoding="utf-8")
 
 
-def _readme(task: str, about: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> str:
+def _readme(
+    task: str,
+    about: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    kinds: tuple[str, str],
+) -> str:
     rows = "\n".join(f"| `{name}` | {list(shape)} |" for name, shape in sorted(shapes.items()))
     return f"""# The task `{task}`
 
 Its head has no counterpart in Transformers that computes the same, so it lies here as weights:
 
-* `encoder/`: encoder and tokenizer, for `AutoModel` and `AutoTokenizer`;
+* `encoder/`: what {" and ".join(kinds)} of Transformers load;
 * `head.safetensors`: the head's own layers;
 * `head.json`: its family (`{about["family"]}`), settings, and what it learnt from the training
   rows, such as the label set.
@@ -145,14 +159,14 @@ With TLMT installed, here is how to build the head again:
 ```python
 import json
 from safetensors.torch import load_file
-from transformers import AutoModel
+import encoders
 import tasks
 
 about = json.load(open("head.json"))
 kind = tasks.get(about["family"])
 family = kind(kind.Data.model_validate(about["data"]), about["fitted"])
-encoder = AutoModel.from_pretrained("encoder")
-head = family.head(encoder.config.hidden_size, dropout=0.0)
+encoder = encoders.load("encoder")
+head = family.head(encoder.width, dropout=0.0)
 head.load_state_dict(load_file("head.safetensors"))
 ```
 

@@ -98,8 +98,7 @@ def partly(
     lengths = lengths[rest[batch.offsets[:-1]]] if len(lengths) else lengths
     place = rest.cumsum(0) - 1
     read = encoder(
-        ids[rest],
-        batch.type_ids[rest],
+        *(batch.signals or (ids[rest], batch.type_ids[rest])),
         torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
         [(place[where], vectors) for where, vectors in added],
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from encoders.layers import depth
 from orchestrator import keyed
-from orchestrator.batch import Batch
+from orchestrator.batch import Batch, Signals
 from orchestrator.features import partly
 from orchestrator.stacking import Stack, Stacked
 from orchestrator.stages import STACK
@@ -42,18 +42,17 @@ class Pull:
 
 
 class Encoder(Protocol):
-    """What the model needs of an encoder (see ``encoders/encoder.py``)."""
+    """What the model needs of an encoder (see ``encoders/encoder.py``).
+
+    It is called with ``input_ids`` and ``type_ids``, or with what its ``signals`` gave; then with
+    ``offsets`` and ``additions``.
+    """
 
     width: int
     summary: str
+    signals: Signals | None
 
-    def __call__(
-        self,
-        input_ids: Tensor,
-        type_ids: Tensor,
-        offsets: Tensor,
-        additions: list[tuple[Tensor, Tensor]],
-    ) -> Tensor: ...
+    def __call__(self, *given: Any) -> Tensor: ...
 
 
 class MultiTaskModel(nn.Module):
@@ -168,7 +167,8 @@ class MultiTaskModel(nn.Module):
         additions = [self.head(task).inputs(every[task]) for task in read]
         added = [addition for addition in additions if addition is not None]
         if not self.kept:
-            return self.encoder(ids, batch.type_ids, batch.offsets, added), every
+            given = batch.signals or (ids, batch.type_ids)
+            return self.encoder(*given, batch.offsets, added), every
         known = [every[task] for task in sorted(self.kept)]
         return partly(self.encoder, batch, ids, added, known, bool(read)), every
 

@@ -6,12 +6,11 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 import encoders
-from encoders import Reader
 from orchestrator import checkpoint
 from orchestrator.batch import OWN, Example, collate
 from orchestrator.model import MultiTaskModel
@@ -19,7 +18,11 @@ from orchestrator.prepare import Prepared
 from orchestrator.problems import nearest
 from orchestrator.sections import Stacking
 from orchestrator.stacking import Stacked
-from tasks.family import Encoded, Family, Row
+from tasks.family import Encoded, Family, Row, Text
+from tasks.media import Media
+
+if TYPE_CHECKING:
+    from encoders import AnyReader
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +46,8 @@ class Question:
 class Predictor:
     """A trained model that answers records, in fp32 and without dropout."""
 
-    def __init__(self, model: MultiTaskModel, reader: Reader) -> None:
-        """Take over a model and the tokenizer it was trained with."""
+    def __init__(self, model: MultiTaskModel, reader: AnyReader) -> None:
+        """Take over a model and the reader it was trained with."""
         self.model = model.eval()
         self.reader = reader
 
@@ -99,10 +102,11 @@ class Predictor:
         return [task]
 
     def _ask(self, place: int, record: Any, asked: Sequence[str]) -> Iterator[Question]:
-        if not isinstance(record, Mapping) or not isinstance(record.get("text"), str):
+        field = self.reader.kind
+        if not isinstance(record, Mapping) or not isinstance(record.get(field), str):
             raise ValueError(
-                f"record {place + 1}: found {str(record)[:80]!r}; expected a mapping with 'text'. "
-                'Give each record as {"text": "..."}.'
+                f"record {place + 1}: found {str(record)[:80]!r}; expected a mapping with "
+                f'{field!r}. Give each record as {{"{field}": "..."}}.'
             )
         for task in asked:
             try:
@@ -114,16 +118,18 @@ class Predictor:
 
     def _question(self, record: int, task: str, row: Row) -> Question:
         family = self.model.families[task]
-        encoded = self.reader(family.texts(row), family.data.max_length)
+        texts = family.texts(row)
+        encoded = self.reader(texts, family.data.max_length)
         if any(one.truncated for one in encoded):
             length = family.data.max_length or self.reader.limit
             log.warning(
-                "record %d, task %s: the text has more than %d tokens; what follows was not read.",
+                "record %d, task %s: the %s has more than %d tokens; what follows was not read.",
                 record + 1,
                 task,
+                self.reader.kind,
                 length,
             )
-        return Question(record, task, row, example(family, row, encoded))
+        return Question(record, task, row, example(family, row, texts, encoded))
 
     def _answer(self, questions: Sequence[Question]) -> None:
         """Fill in predictions, all tasks together in as few forwards as ``TOKENS`` allows."""
@@ -132,8 +138,14 @@ class Predictor:
             for question in pack:
                 by_task.setdefault(question.task, []).append(question)
             rows = {task: [one.example for one in own] for task, own in by_task.items()}
-            model = self.model
-            batch = collate(rows, model.families, model.encoder.summary, sharing=model.sharing)
+            model, encoder = self.model, self.model.encoder
+            batch = collate(
+                rows,
+                model.families,
+                encoder.summary,
+                sharing=model.sharing,
+                signals=encoder.signals,
+            )
             with torch.inference_mode():
                 outputs = self.model(batch)
                 for task, own in by_task.items():
@@ -156,14 +168,19 @@ def _packs(questions: Sequence[Question]) -> Iterator[list[Question]]:
         yield pack
 
 
-def example(family: Family[Any], row: Row, encoded: Sequence[Encoded]) -> Example:
-    """Put the tokenised sequences of a row into the columns that ``collate`` packs."""
+def example(
+    family: Family[Any], row: Row, texts: Sequence[Text], encoded: Sequence[Encoded]
+) -> Example:
+    """Put a row's texts, as they were tokenised, into the columns that ``collate`` packs."""
     starts = [0]
     for one in encoded:
-        starts.append(starts[-1] + len(one.input_ids))
+        starts.append(starts[-1] + len(one))
+    media = texts[0] if isinstance(texts[0], Media) else None
+    ids = [token for one in encoded for token in one.input_ids]
     return {
-        "input_ids": [token for one in encoded for token in one.input_ids],
-        "sequences": [len(one.input_ids) for one in encoded],
+        "input_ids": ids if media is None else media.ids(starts[-1]),
+        "media": media,
+        "sequences": [len(one) for one in encoded],
         "second": [one.second for one in encoded],
         "words": [s + w for s, one in zip(starts, encoded, strict=False) for w in one.words],
         "word_counts": [len(one.words) for one in encoded],

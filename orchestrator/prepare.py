@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock
 from pydantic import BaseModel
@@ -17,12 +17,12 @@ from orchestrator.experiment import Experiment
 from orchestrator.problems import ExperimentError, Problem
 from orchestrator.tokenise import Work, tokenise
 from orchestrator.tokens import Split
-from tasks import rows
+from tasks import media, rows
 from tasks.family import Family, Text
 from tasks.splits import Splits
 
 if TYPE_CHECKING:
-    from encoders.tokenizer import Reader
+    from encoders import AnyReader
 
 FILE = "prepared.json"
 """The name of a ``Prepared`` in a run's folder."""
@@ -90,6 +90,11 @@ class Prepared(BaseModel):
             raise LookupError(f"task {task!r} has no split {split!r}; it has {', '.join(splits)}.")
         return Split(splits[split].tokens)
 
+    @property
+    def reads(self) -> str:
+        """Say what the encoder reads: ``text``, ``image`` or ``audio``."""
+        return media.reads(self.family(next(iter(self.tasks))).data)
+
     def lengths(self) -> dict[str, Any]:
         """Give the tokens of each training row of each task."""
         return {task: self.open(task, "train").lengths for task in self.tasks}
@@ -110,7 +115,7 @@ def prepare(
     experiment: Experiment,
     places: Sequence[Path],
     cache: Path,
-    reader: Reader | None = None,
+    reader: AnyReader | None = None,
     origin: str = "the experiment",
     processes: int | None = None,
 ) -> Prepared:
@@ -129,6 +134,7 @@ def prepare(
                 experiment.encoder.model,
                 revision=experiment.encoder.revision,
                 texts=lambda: training_texts(bound, splits),
+                reads=media.reads(next(iter(experiment.tasks.values())).data),
             )
         except (ValueError, LookupError) as error:
             problems.append(Problem("", str(error)))
@@ -198,14 +204,14 @@ def _rows(
 def _read(
     experiment: Experiment,
     bound: Mapping[str, Family[Any]],
-    reader: Reader,
+    reader: AnyReader,
     problems: list[Problem],
 ) -> dict[str, Family[Any]]:
     """Bind the families also to what they need of the tokenizer, adding to ``problems``."""
     found = {}
     for name, family in bound.items():
         try:
-            read = family.reading(reader)
+            read = family.reading(cast(Any, reader))
         except ValueError as error:
             kind = experiment.tasks[name].family
             problems.append(Problem(f"tasks.{name}.family", f"is {kind!r}, which {error}"))
@@ -216,16 +222,18 @@ def _read(
     return found
 
 
-def _too_long(experiment: Experiment, reader: Reader) -> Iterable[Problem]:
+def _too_long(experiment: Experiment, reader: AnyReader) -> Iterable[Problem]:
     for name, task in experiment.tasks.items():
-        if task.data.max_length is not None and task.data.max_length > reader.limit:
+        length = task.data.max_length
+        if length is not None and (length > reader.limit or reader.fixed):
             yield Problem(
                 f"tasks.{name}.data.max_length",
-                f"is {task.data.max_length}; the encoder reads at most {reader.limit} tokens",
+                f"is {length}; the encoder reads {'always' if reader.fixed else 'at most'} "
+                f"{reader.limit} tokens",
             )
 
 
-def _saved(reader: Reader, cache: Path) -> Path:
+def _saved(reader: AnyReader, cache: Path) -> Path:
     """Save a tokenizer under its digest, once; safe when two processes want it."""
     root = cache / "readers"
     root.mkdir(parents=True, exist_ok=True)
@@ -240,7 +248,7 @@ def _saved(reader: Reader, cache: Path) -> Path:
 
 
 def _tokens(
-    family: Family[Any], splits: Splits, reader: Reader, cache: Path, processes: int | None
+    family: Family[Any], splits: Splits, reader: AnyReader, cache: Path, processes: int | None
 ) -> dict[str, PreparedSplit]:
     made = {}
     for split, table in splits.rows.items():
@@ -262,7 +270,7 @@ def _tokens(
     return made
 
 
-def _cut(name: str, task: PreparedTask, reader: Reader) -> Iterable[str]:
+def _cut(name: str, task: PreparedTask, reader: AnyReader) -> Iterable[str]:
     """Tell of truncation, split by split."""
     length = task.data["max_length"] or reader.limit
     for split, own in task.splits.items():

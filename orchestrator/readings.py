@@ -69,8 +69,9 @@ class Reader:
         self._write(file, rows, places, size, said)
 
     def _batch(self, task: str, examples: Sequence[Example]) -> Batch:
-        summary = self._model.encoder.summary
-        return collate({task: examples}, self._model.families, summary).to(self._device)
+        families, encoder = self._model.families, self._model.encoder
+        batch = collate({task: examples}, families, encoder.summary, signals=encoder.signals)
+        return batch.to(self._device)
 
     def _write(
         self,

@@ -24,9 +24,12 @@ def shipped(name: str) -> Path:
     return inside if inside.is_file() else package.parent / "experiments" / name
 
 
-def read(texts: Sequence[str] | None, file: Path | None, stdin: TextIO) -> list[dict[str, Any]]:
+def read(
+    texts: Sequence[str] | None, file: Path | None, stdin: TextIO, field: str = "text"
+) -> list[dict[str, Any]]:
     """Gather what is asked: given texts, else a file of JSON lines, else a text per line of stdin.
 
+    Where ``field`` is ``image`` or ``audio``, paths stand for texts.
     A blank text is asked too, and every task answers it null: the answers, which do not repeat
     the texts, then stand in the order of the lines. A blank line of a file is no record.
     Raises ``ValueError`` with file and line for what is no record, and if nothing is asked.
@@ -38,7 +41,7 @@ def read(texts: Sequence[str] | None, file: Path | None, stdin: TextIO) -> list[
         asked = [record(line, f"{file}, line {number}") for number, line in whole if line.strip()]
     else:
         given = texts or lines(stdin.buffer.read(), "stdin")
-        asked = [{"text": text} for text in given] if any(map(str.strip, given)) else []
+        asked = [{field: text} for text in given] if any(map(str.strip, given)) else []
     if not asked:
         raise ValueError("There is nothing to answer: give --text, --file, or lines on stdin.")
     return asked

@@ -24,16 +24,25 @@ NEEDED = (
     "mlflow",
     "numpy",
     "pandas",
+    "pillow",
     "pyarrow",
     "pydantic",
     "pyyaml",
     "safetensors",
     "scikit-learn",
+    "soundfile",
     "torch",
     "transformers",
 )
 """What answering needs of the libraries; training needs more."""
-EXAMPLE = "The old baker sold a warm loaf to the quiet farmer."
+EXAMPLES = {
+    "text": "The old baker sold a warm loaf to the quiet farmer.",
+    "image": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABAQAAAAA3bvkkAAAACklEQVR42mNg"
+    "AAAAAgAB5Sfe/AAAAABJRU5ErkJggg==",
+    "audio": "data:audio/wav;base64,UklGRiwAAABXQVZFZm10IBAAAAABAAEAQB8AAEAfAAABAAgAZGF0YQgAAACA"
+    "gICAgICAgA==",
+}
+"""By what the encoder reads; a client has no files here, so pictures and sounds travel as text."""
 FIELDS = ("pair", "question", "user")
 """Texts that some tasks need beside ``text``."""
 
@@ -50,7 +59,7 @@ class Served(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Answer a frame with a column ``text`` and others that tasks need."""
+        """Answer a frame with a column ``text`` (or ``image``, ``audio``) and what tasks need."""
         return self.predictor(
             [
                 {str(key): value for key, value in row.items() if not absent(value)}
@@ -69,8 +78,10 @@ def save(run: Path) -> Path:
 
     Raises ``ModelError`` if the saved model does not answer; ``model/`` is then not there.
     """
+    from orchestrator.prepare import Prepared
     from orchestrator.store import ask
 
+    reads = Prepared.read(run).reads
     final, made = run / "model", run / ".model.tmp"
     shutil.rmtree(made, ignore_errors=True)
     small = made / "run"
@@ -82,7 +93,7 @@ def save(run: Path) -> Path:
         artifacts={"run": str(small)},
         code_paths=[str(_source(package)) for package in PACKAGES],
         signature=signature(run),
-        input_example=pd.DataFrame({"text": [EXAMPLE]}),
+        input_example=pd.DataFrame({reads: [EXAMPLES[reads]]}),
         pip_requirements=[_pinned(name) for name in NEEDED],
     )
     for cache in (made / "model").rglob("__pycache__"):
@@ -121,12 +132,12 @@ def signature(run: Path) -> ModelSignature:
     """Say what may be asked, and that each task answers in its own form."""
     from orchestrator.prepare import Prepared
 
+    prepared = Prepared.read(run)
     optional = [ColSpec(DataType.string, name, required=False) for name in FIELDS]
     optional.append(ColSpec(AnyType(), "predicate", required=False))
-    answers = [ColSpec(AnyType(), task, required=False) for task in Prepared.read(run).tasks]
-    return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "text"), *optional]), outputs=Schema(answers)
-    )
+    answers = [ColSpec(AnyType(), task, required=False) for task in prepared.tasks]
+    needed = ColSpec(DataType.string, prepared.reads)
+    return ModelSignature(inputs=Schema([needed, *optional]), outputs=Schema(answers))
 
 
 def command(run: Path, port: int) -> list[str]:

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from filelock import FileLock
 
 import tasks
 from orchestrator import keyed
-from orchestrator.tokens import OWN, PACKING, Counts, whole
+from orchestrator.tokens import MEDIA, OWN, PACKING, Counts, whole
 from tasks.family import Family, Row, Text
 
 if TYPE_CHECKING:
-    from encoders.tokenizer import Reader
+    from encoders import AnyReader
 
 TOKENS = 2
 """Version of what this file writes; a new one makes every cache anew."""
@@ -35,7 +36,7 @@ ELSEWHERE = {"path", "revision", "config", "limit", "group", "max_bad_rows", "ga
 
 CHUNK_ROWS = 1024
 """Rows tokenised in one go."""
-BATCH_ROWS, BATCH_TOKENS = 1 << 16, 1 << 22
+BATCH_ROWS, BATCH_TOKENS, BATCH_BYTES = 1 << 16, 1 << 22, 1 << 28
 """Bounds of one record batch of a file, and so of the memory that writing takes."""
 POOL_ROWS = 30_000
 """Rows from which starting processes (some seconds each) pays."""
@@ -46,7 +47,7 @@ class Work:
     """How to tokenise the rows of one split; it travels to other processes."""
 
     family: Family[Any]
-    reader: Reader
+    reader: AnyReader
     gold: bool
     """Whether to keep the true answers, for scoring."""
 
@@ -57,7 +58,8 @@ class Work:
         for name, dtype in self.family.columns.items():
             kind = pa.float32() if dtype.is_floating_point else pa.int32()
             fields.append((OWN + name, pa.list_(kind)))
-        return pa.schema(fields + ([("gold", pa.string())] if self.gold else []))
+        fields += [("gold", pa.string())] if self.gold else []
+        return pa.schema([*fields, *([] if self.reader.kind == "text" else MEDIA)])
 
     def name(self, split: str, digest: str) -> str:
         """Hash all that decides the content of the file of a split with this content digest."""
@@ -88,7 +90,7 @@ class Work:
             encoded = flat[first[done] : first[done + len(own)]]
             done += len(own)
             truncated += any(one.truncated for one in encoded)
-            lengths = [len(one.input_ids) for one in encoded]
+            lengths = [len(one) for one in encoded]
             starts = [sum(lengths[:place]) for place in range(len(lengths))]
             columns["input_ids"].append([token for one in encoded for token in one.input_ids])
             columns["sequences"].append(lengths)
@@ -102,6 +104,9 @@ class Work:
             columns["terms"].append(self.family.terms(row, family_columns))
             columns["length"].append(sum(lengths))
             columns["texts"].append(sorted({_hash(text) for text in _strings(own)}))
+            if self.reader.kind != "text":
+                for name in MEDIA.names:
+                    columns[name].append(getattr(own[0], name))
             if self.gold:
                 columns["gold"].append(json.dumps(self.family.gold(row), ensure_ascii=False))
         arrays = [pa.array(columns[field.name], field.type) for field in schema]
@@ -151,7 +156,7 @@ def tokenise(
         )
     root = cache / "tokens"
     root.mkdir(parents=True, exist_ok=True)
-    folder = root / work.name(split, digest)
+    folder = root / work.name(split, _placed(work, rows, digest))
     file = folder / f"{split}.arrow"
     with FileLock(f"{folder}.lock"):
         if not whole(file):
@@ -164,6 +169,17 @@ def tokenise(
             (made / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
             os.replace(made, folder)
     return file
+
+
+def _placed(work: Work, rows: pa.Table, digest: str) -> str:
+    """Add to a digest where pictures or sounds lie: a file of tokens leads to them."""
+    if work.reader.kind == "text":
+        return digest
+    column = rows.column(getattr(work.family.data, work.reader.kind))
+    found = hashlib.sha256(digest.encode())
+    for path in pc.struct_field(column, "path").to_pylist():
+        found.update(f"{path}\n".encode())
+    return found.hexdigest()
 
 
 def _write(work: Work, rows: pa.Table, path: Path, processes: int | None) -> Counts:
@@ -190,7 +206,8 @@ def _write(work: Work, rows: pa.Table, path: Path, processes: int | None) -> Cou
                 totals["longest"] = max(totals["longest"], int(lengths.max(initial=0)))
                 held.append(batch)
                 size += int(lengths.sum())
-                if sum(map(len, held)) >= BATCH_ROWS or size >= BATCH_TOKENS:
+                full = sum(map(len, held)) >= BATCH_ROWS or size >= BATCH_TOKENS
+                if full or sum(one.nbytes for one in held) >= BATCH_BYTES:
                     flush()
                     size = 0
             flush()

@@ -14,9 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from orchestrator import keyed
+from tasks.media import CELL, Media
 
 OWN = "c_"
 """Prefix of a family's own columns."""
+MEDIA = pa.schema(CELL)
+"""Columns of a picture or a sound, of which ``input_ids`` says nothing."""
 PACKING = ("input_ids", "sequences", "second", "words", "word_counts")
 """Lists that every example has; see ``Split.example``."""
 
@@ -60,6 +63,7 @@ class Split:
         self.counts = Counts(**{key: meta[key] for key in Counts.__dataclass_fields__})
         file = pa.ipc.open_file(pa.memory_map(str(self.path)))
         self._batches = [file.get_batch(place) for place in range(file.num_record_batches)]
+        self._media = set(MEDIA.names) <= set(file.schema.names)
         self._lists = [name for name in file.schema.names if name in PACKING or name[:2] == OWN]
         sizes = [batch.num_rows for batch in self._batches]
         self._starts = np.cumsum([0, *sizes]).tolist()
@@ -87,6 +91,10 @@ class Split:
         """``[rows]``: a hash of each example's tokens, the same in every split and process."""
         parts = [np.empty(0, np.uint64)]
         for batch in self._batches:
+            if self._media:
+                names = batch.column("sha256").to_pylist()
+                parts.append(np.array([int(name[:16], 16) for name in names], np.uint64))
+                continue
             column = batch.column("input_ids")
             ends, tokens = column.offsets.to_numpy(), column.values.to_numpy().astype(np.uint64)
             place = np.arange(len(tokens)) - np.repeat(ends[:-1], np.diff(ends))
@@ -112,12 +120,13 @@ class Split:
             return cast(NDArray[np.int32], parts[0])
         return np.concatenate([np.empty(0, np.int32), *parts])
 
-    def example(self, index: int) -> dict[str, NDArray[Any]]:
+    def example(self, index: int) -> dict[str, Any]:
         """Give the lists of one example, as views into the file.
 
         ``input_ids [tokens]`` of all its sequences; ``sequences`` and ``second [sequences]``;
         ``words [words]``, first tokens counted from the example's first; ``word_counts
-        [sequences]``; and the family's columns under ``OWN``.
+        [sequences]``; and the family's columns under ``OWN``. A picture or a sound stands under
+        ``media``, and numbers of its own where token ids would.
         """
         batch, row = self._find(index)
         views = self._views[batch]
@@ -125,7 +134,12 @@ class Split:
             columns = [(name, self._batches[batch].column(name)) for name in self._lists]
             views = [(n, c.values.to_numpy(), c.offsets.to_numpy()) for n, c in columns]
             self._views[batch] = views
-        return {name: values[ends[row] : ends[row + 1]] for name, values, ends in views}
+        found: dict[str, Any] = {n: values[ends[row] : ends[row + 1]] for n, values, ends in views}
+        if self._media:
+            whole = self._batches[batch]
+            media = Media({name: whole.column(name)[row].as_py() for name in MEDIA.names})
+            found |= {"media": media, "input_ids": media.ids(int(found["sequences"].sum()))}
+        return found
 
     def gold(self, index: int) -> Any:
         """Give the true answer of one example; only validation and test have it."""

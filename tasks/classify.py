@@ -1,4 +1,4 @@
-"""Classify: one label, or the chances of all labels, for a text or for a pair of texts."""
+"""Classify: one label, or the chances of all labels, for a text, a pair, a picture or a sound."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tasks import chances, labels
 from tasks.agreement import Chances, Comparable
 from tasks.family import IGNORED, CrossEntropy, Encoded, Fault, Head, Row, Rows
 from tasks.helper import Helper
-from tasks.texts import TextData, TextFamily, TextHead
+from tasks.texts import InputData, InputFamily, TextHead
 
 
-class ClassifyData(TextData):
-    """Where the text, its second part and its label stand, or the chances of all labels."""
+class ClassifyData(InputData):
+    """Where the input stands (see ``InputData``), and its label or the chances of all labels."""
 
     label: str = "label"
     """A text, a whole number, or true and false."""
@@ -35,7 +35,7 @@ class ClassifyData(TextData):
         return self
 
 
-class Classify(TextFamily[ClassifyData], Comparable, Helper):
+class Classify(InputFamily[ClassifyData], Comparable, Helper):
     """One label a row. Predictions: ``{"label": ..., "probabilities": {label: p}}``.
 
     With ``distribution`` the truth is as soft as a prediction, and its likeliest label the mode.

@@ -51,18 +51,18 @@ class Sheet:
         return replace(self, table=self.table.take(kept), numbers=numbers)
 
 
-def read(path: Path, columns: Sequence[str]) -> Sheet:
-    """Read the named columns of a file.
+def read(path: Path, columns: Sequence[str], raw: Sequence[str] = ()) -> Sheet:
+    """Read the named columns of a file; those of ``raw`` may hold bytes that are no text.
 
     Raises ``ValueError`` when the file cannot be read or lacks a column.
     """
     kind = path.suffix[1:]
     try:
         if kind == "parquet":
-            return _parquet(path, columns)
-        with path.open("rb") as raw:
+            return _parquet(path, columns, raw)
+        with path.open("rb") as file:
             # Bytes that are no UTF-8 become lone surrogates, which `sheet` finds row by row.
-            text = TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="")
+            text = TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
             untyped = kind not in ("jsonl", "json")
             return sheet(str(path), _records(kind, text), columns, untyped)
     except (OSError, OverflowError, pa.ArrowException, csv.Error) as error:
@@ -167,13 +167,24 @@ def _object(found: Any) -> dict[str, Any] | Fault:
     return found if isinstance(found, dict) else Fault("", found, "a JSON object")
 
 
-def _parquet(path: Path, columns: Sequence[str]) -> Sheet:
+def _parquet(path: Path, columns: Sequence[str], raw: Sequence[str]) -> Sheet:
     need_columns(str(path), columns, pq.read_schema(path).names)
-    return from_arrow(str(path), pq.read_table(path, columns=list(columns)))
+    return from_arrow(str(path), pq.read_table(path, columns=list(columns)), raw)
 
 
-def from_arrow(source: str, table: pa.Table) -> Sheet:
-    """Take an Arrow table as it is, unless a string in it is no UTF-8."""
+def from_arrow(source: str, table: pa.Table, raw: Sequence[str] = ()) -> Sheet:
+    """Take an Arrow table as it is, unless a string in it is no UTF-8; ``raw`` columns as such."""
+    found = _of_texts(source, table.drop_columns(list(raw)))
+    for name in raw:
+        column = table.column(name)
+        if found.numbers is not None:
+            column = column.take([number - 1 for number in found.numbers])
+        found.table = found.table.append_column(name, column)
+    found.table = found.table.select(table.column_names)
+    return found
+
+
+def _of_texts(source: str, table: pa.Table) -> Sheet:
     binary = pa.schema([pa.field(f.name, _as_binary(f.type)) for f in table.schema])
     try:
         table.validate(full=True)

@@ -1,4 +1,4 @@
-"""Multilabel: any of n labels for a text, or for a pair of texts."""
+"""Multilabel: any of n labels for a text, a pair, a picture or a sound."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tasks.agreement import Chances, Comparable
 from tasks.family import Encoded, Fault, Head, Row, Rows
 from tasks.helper import Helper
 from tasks.numbers import Plain
-from tasks.texts import TextData, TextFamily, TextHead
+from tasks.texts import InputData, InputFamily, TextHead
 
 CHOSEN = 0.5
 """Probability from which a label is given."""
 
 
-class MultilabelData(TextData):
-    """Where the text, its second part and its list of labels stand."""
+class MultilabelData(InputData):
+    """Where the input (see ``InputData``) and its list of labels stand."""
 
     labels: str = "labels"  # type: ignore[assignment]
     """The column of the labels, a list that may be empty."""
@@ -40,7 +40,7 @@ class Focal(Plain):
     """How much less a label counts that is nearly right; 0 is the binary cross entropy."""
 
 
-class Multilabel(TextFamily[MultilabelData], Comparable, Helper):
+class Multilabel(InputFamily[MultilabelData], Comparable, Helper):
     """Any labels a row. Predictions: ``{"labels": [...], "probabilities": {label: p}}``."""
 
     Data = MultilabelData

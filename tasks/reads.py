@@ -37,6 +37,8 @@ class Encoded(Protocol):
     before: int
     """For ``Windows``: tokens of the second text that come before this window, 0 in the first."""
 
+    def __len__(self) -> int: ...
+
 
 class Reads(Protocol):
     """What a family may ask of a tokenizer."""

@@ -1,4 +1,4 @@
-"""Regress: a number for a text, or for a pair of texts."""
+"""Regress: a number for a text, a pair, a picture or a sound."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from tasks import numbers
 from tasks.family import Encoded, Fault, Head, Row, Rows
 from tasks.helper import Helper
-from tasks.texts import TextData, TextFamily, TextHead
+from tasks.texts import InputData, InputFamily, TextHead
 
 
-class RegressData(TextData):
-    """Where the text, its second part and its number stand."""
+class RegressData(InputData):
+    """Where the input (see ``InputData``) and its number stand."""
 
     target: str = "target"
 
 
-class Regress(TextFamily[RegressData], Helper):
+class Regress(InputFamily[RegressData], Helper):
     """One number a row. Predictions: ``{"value": x}``, in the units of the data.
 
     The head learns numbers standardised by mean and deviation of the training rows.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks import cells, checks, files, splits
+from tasks import cells, checks, files, media, opened, splits
 from tasks.family import Data, Family
 from tasks.files import Sheet
 from tasks.splits import Splits
@@ -64,6 +64,8 @@ def _columns(family: type[Family[Any]], data: Data) -> list[str]:
 
 def _sheets(data: Data, columns: Sequence[str], places: Sequence[Path]) -> dict[str, Sheet]:
     """Read the used columns of every split from where ``data.path`` points."""
+    kind = media.reads(data)
+    raw = [] if kind == "text" else [getattr(data, kind)]
     if data.path.startswith("builtin:"):
         from tasks import builtin
 
@@ -77,13 +79,16 @@ def _sheets(data: Data, columns: Sequence[str], places: Sequence[Path]) -> dict[
         for split, (own, table) in _hub(data.path, data.config, data.revision).items():
             source = f"{data.path} ({own})"
             files.need_columns(source, columns, table.column_names)
-            sheets[split] = files.from_arrow(source, table.select(columns))
-        return sheets
+            sheets[split] = files.from_arrow(source, table.select(columns), raw)
+        return {s: opened.looked_at(own, data) for s, own in sheets.items()} if raw else sheets
     paths = _files(data.path, places)
-    sheets = {split: files.read(path, columns) for split, path in paths.items()}
+    sheets = {split: files.read(path, columns, raw) for split, path in paths.items()}
     untyped = [split for split, sheet in sheets.items() if sheet.untyped]
     typed = cells.typed([sheets[split] for split in untyped])
-    return sheets | dict(zip(untyped, typed, strict=True))
+    sheets |= dict(zip(untyped, typed, strict=True))
+    if not raw:
+        return sheets
+    return {s: opened.looked_at(own, data, paths[s].parent) for s, own in sheets.items()}
 
 
 def _file(path: str, places: Sequence[Path]) -> Path:

@@ -11,11 +11,17 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.family import Data, Family, Row
+from tasks.media import CELL
 
 SHARE = 0.1
 """Share of the training rows that make a validation split where there is none."""
 FEWEST = 50
 """Rows that such a split has at least."""
+
+
+CHUNK = 1024
+"""Rows that are held as objects at a time; each may have a picture."""
+_NAMES = {field.name for field in CELL}
 
 
 @dataclass
@@ -51,19 +57,19 @@ class Splits:
 
 def each(table: pa.Table) -> Iterator[dict[str, Any]]:
     """Give the rows of a table one by one."""
-    for batch in table.to_batches(max_chunksize=4096):
+    for batch in table.to_batches(max_chunksize=CHUNK):
         yield from batch.to_pylist()
 
 
 def digest(table: pa.Table) -> str:
     """Hash the values of all rows in order, whatever file they came from."""
     found = hashlib.sha256()
-    whole = [_may_be_fraction(kind) for kind in table.schema.types]
-    for batch in table.to_batches(max_chunksize=4096):
+    unlike = [_may_be_written_otherwise(kind) for kind in table.schema.types]
+    for batch in table.to_batches(max_chunksize=CHUNK):
         columns = [column.to_pylist() for column in batch.columns]
         columns = [
-            [_plain(value) for value in column] if fraction else column
-            for column, fraction in zip(columns, whole, strict=True)
+            [_plain(value) for value in column] if otherwise else column
+            for column, otherwise in zip(columns, unlike, strict=True)
         ]
         for row in zip(*columns, strict=True):
             found.update(_line(row))
@@ -156,14 +162,18 @@ def _line(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, default=repr).encode() + b"\n"
 
 
-def _may_be_fraction(kind: pa.DataType) -> bool:
+def _may_be_written_otherwise(kind: pa.DataType) -> bool:
+    if kind == CELL:
+        return True
     if pa.types.is_nested(kind):
-        return any(_may_be_fraction(kind.field(i).type) for i in range(kind.num_fields))
+        return any(_may_be_written_otherwise(kind.field(i).type) for i in range(kind.num_fields))
     return pa.types.is_floating(kind)
 
 
 def _plain(value: Any) -> Any:
-    """Write 2.0 as 2: formats differ in which of the two they keep."""
+    """Write 2.0 as 2, as formats differ in which of the two they keep; and a file as its digest."""
+    if isinstance(value, dict) and value.keys() == _NAMES:
+        return value["sha256"]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -137,19 +137,6 @@ def test_r_drop_is_inherited_by_families_that_give_chances_and_refused_by_others
     ]
 
 
-@pytest.mark.parametrize(
-    ("strength", "value"), [("l2_sp", 0.1), ("mixout", 0.2), ("reinit_layers", 1)]
-)
-def test_what_acts_on_weights_that_rest_is_refused_beside_lora(
-    tiny_experiment: Build, strength: str, value: float
-) -> None:
-    changes = {f"regularization.{strength}": value}
-    (problem,) = problems(tiny_experiment(**changes, **{"encoder.lora": {}}))
-    assert problem.startswith(f"regularization.{strength} is {value:g}, but with encoder.lora")
-    parse(tiny_experiment(**changes))
-    parse(tiny_experiment(**{"encoder.lora": {}, "regularization.layer_decay": 0.8}))
-
-
 @pytest.mark.parametrize("weighting", ["pcgrad", "torchjd"])
 def test_gradients_are_not_combined_where_weights_are_divided(
     tiny_experiment: Build, weighting: str

@@ -186,7 +186,7 @@ def test_scores_agree_with_torchmetrics() -> None:
 class Bare(torch.nn.Module):
     """An encoder of nothing but embeddings."""
 
-    width, summary = 16, "first"
+    width, summary, signals = 16, "first", None
 
     def __init__(self) -> None:
         super().__init__()

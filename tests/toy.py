@@ -32,6 +32,7 @@ class ToyEncoder(nn.Module):
     width = 8
     layers = 1
     summary = "first"
+    signals = None
 
     def __init__(self, seed: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
