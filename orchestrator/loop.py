@@ -79,7 +79,7 @@ def _steps(training: Training) -> Iterator[News]:
         values["speed/useful_token_share"] = part.tokens / (part.tokens + part.borrowed)
         yield News(progress.step, values | _rates(training))
         ends = progress.taken >= training.stage.steps
-        if training.stage.fold is not None and ends:
+        if training.stage.answers and ends:
             training.answer()
         if training.stage.fold is None and (ends or progress.step % every == 0):
             yield from _look(training)

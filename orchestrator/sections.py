@@ -218,7 +218,8 @@ class Stacking(Section):
     """Models of which each answers the texts that it has not seen; 0 leaks, and is told. At least
     2 otherwise; only where texts of the target are among a helper's training rows."""
     fold_steps: Annotated[Annotated[int, Field(ge=1)] | None, NONE] = None
-    """Steps of each of them; default is as many as the stages before the target's have."""
+    """Steps of each of them; default is as many as the stages before the target's have, which it
+    repeats."""
 
 
 class Batch(Section):

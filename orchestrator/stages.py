@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from orchestrator import plan, presets
@@ -40,6 +41,8 @@ class Stretch:
     """Whether it begins from the run's first weights, not where the one before it ended."""
     fold: int | None = None
     """What it leaves out: all rows whose text is in this fold; see ``folds.py``."""
+    answers: bool = False
+    """Whether it ends with answering the texts of its fold."""
 
     def depths(self, layers: int) -> frozenset[int]:
         """Give the depths of the encoder that learn: 0 for embeddings, 1 for the first layer."""
@@ -71,7 +74,7 @@ class Stretch:
 def of(experiment: Experiment, layers: int, folds: int = 0) -> list[Stretch]:
     """List the stages of an experiment whose encoder has so many layers.
 
-    With ``folds``, as many come before them, each of which leaves one fold of the texts out.
+    With ``folds``, those of as many models come before them, each of which leaves a fold out.
     Raises ``ExperimentError`` for layers that the encoder lacks, and steps that do not come out.
     """
     tasks, target = sorted(experiment.tasks), experiment.target
@@ -126,25 +129,29 @@ def _stretch(experiment: Experiment, stage: Stage, place: int, steps: int) -> St
 
 
 def _folds(experiment: Experiment, own: Sequence[Stretch], folds: int) -> list[Stretch]:
-    """Give the stages of the models that answer out of fold: everything learns, from the start."""
-    steps = experiment.stacking.fold_steps
-    if folds and steps is None:
-        first = [stage.stacks for stage in own].index(True)
-        steps = sum(stage.steps for stage in own[:first])
+    """Give the stages of the models that answer out of fold: all before the target's, once a fold.
+
+    ``fold_steps`` are shared out as the steps of these stages are, the first ones rounded up.
+    """
+    if not folds:
+        return []
+    before = own[: [stage.stacks for stage in own].index(True)]
+    taken = list(accumulate((stage.steps for stage in before), initial=0))
+    total = experiment.stacking.fold_steps or taken[-1]
+    ends = [-(-total * steps // taken[-1]) for steps in taken]
     return [
-        Stretch(
-            name=f"fold-{fold + 1}",
-            key=f"fold-{fold + 1}",
-            train=("encoder", "heads"),
-            tasks=tuple(sorted(experiment.tasks)),
-            mixture=experiment.mixture,
-            steps=steps or 0,
+        replace(
+            stage,
+            name=f"fold-{fold + 1}" + (f"-{stage.name}" if len(before) > 1 else ""),
+            key=f"fold-{fold + 1}-{stage.key}",
+            steps=ends[place + 1] - ends[place],
             patience=None,
-            optimizer={},
-            anew=True,
             fold=fold,
+            answers=stage is before[-1],
         )
         for fold in range(folds)
+        for place, stage in enumerate(before)
+        if ends[place + 1] > ends[place]
     ]
 
 
