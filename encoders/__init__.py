@@ -67,6 +67,10 @@ def _reader(source: Source, reads: str) -> AnyReader:
         from encoders import images
 
         return images.reader(source)
+    if reads == "audio":
+        from encoders import speech
+
+        return speech.reader(source)
     from encoders import sources
 
     return sources.reader(source)
@@ -77,6 +81,10 @@ def _encoder(reads: str) -> Callable[[PreTrainedModel, Any], Stored]:
         from encoders.images import ImageEncoder
 
         return ImageEncoder
+    if reads == "audio":
+        from encoders.speech import SpeechEncoder
+
+        return SpeechEncoder
     from encoders.encoder import Encoder
 
     return Encoder

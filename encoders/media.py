@@ -130,7 +130,7 @@ class MediaEncoder(Stored):
         hidden.sum().backward()
         for name, weight in network.named_parameters():
             weight.requires_grad_(state[name].grad is not None)
-        self.width = sequences(hidden).shape[2]
+        _, self.probed, self.width = sequences(hidden).shape
         self.limit = reader.limit
         self.train()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,8 @@ DROPOUTS = (
     "embedding_dropout",
     "mlp_dropout",
 )
+FURTHER_DROPOUTS = {"activation_dropout", "feat_proj_dropout", "drop_path_rate"}
+"""Left as configured, but where the rate of dropout is 0."""
 RANDOM = {
     "layerdrop",
     "encoder_layerdrop",
@@ -55,7 +58,8 @@ def pretrained(
     config = configuration(source)
     _set(config, DROPOUTS, dropout, source)
     _set(config, ATTENTION_DROPOUTS, attention_dropout, source)
-    for name in RANDOM & set(config.to_dict()):
+    off = RANDOM | FURTHER_DROPOUTS if dropout == 0 else RANDOM
+    for name in off & set(config.to_dict()):
         setattr(config, name, type(getattr(config, name))(0))
     kind = _kind(config)
     if kind is None or (config.is_encoder_decoder and INPUTS.get(kind.main_input_name) != "audio"):
@@ -65,7 +69,7 @@ def pretrained(
             "encoder-decoder. Choose another model."
         )
     with plain_errors(source), quiet(), torch.random.fork_rng(devices=[]):
-        loaded, found = AutoModel.from_pretrained(
+        loaded, found = _saved_as(kind, config).from_pretrained(
             source.path,
             config=config,
             dtype=torch.float32,
@@ -80,7 +84,15 @@ def pretrained(
             f"encoder.model is {source.name!r}, but its weights lack {len(lacking)} of the "
             f"encoder's tensors (first: {lacking[0]}); expected weights of a whole {kind.__name__}."
         )
-    return loaded
+    whole = config.is_encoder_decoder and isinstance(loaded, kind)
+    return loaded.get_encoder() if whole else loaded
+
+
+def _saved_as(kind: type[PreTrainedModel], config: PreTrainedConfig) -> Any:
+    """Find the class of what a folder holds: the whole network, or its encoder as we save it."""
+    name = (config.architectures or [""])[0]
+    part = getattr(sys.modules[kind.__module__], name, None) if name.endswith("Encoder") else None
+    return AutoModel if part is None else part
 
 
 def _kind(config: PreTrainedConfig) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 import transformers
 from PIL import Image, ImageDraw
@@ -46,6 +48,79 @@ def image_encoder(kind: str, folder: Path) -> Path:
     """Save a small random network of a kind, with the processor that ViT has."""
     processor = transformers.ViTImageProcessor(size={"height": SIDE, "width": SIDE})
     return _saved(IMAGES[kind](), processor, folder)
+
+
+SPEECH: dict[str, Any] = {
+    "vocab_size": 8,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "conv_dim": [16, 16, 16],
+    "conv_kernel": [10, 8, 4],
+    "conv_stride": [10, 4, 2],
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+SOUNDS: dict[str, Callable[[], Any]] = {
+    "wav2vec2": lambda: transformers.Wav2Vec2Config(**SPEECH, feat_extract_norm="group"),
+    "stable": lambda: transformers.Wav2Vec2Config(
+        **SPEECH, feat_extract_norm="layer", do_stable_layer_norm=True
+    ),
+    "hubert": lambda: transformers.HubertConfig(**SPEECH, feat_extract_norm="group"),
+    "whisper": lambda: transformers.WhisperConfig(
+        vocab_size=20,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_source_positions=50,
+        max_target_positions=8,
+        num_mel_bins=20,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=3,
+    ),
+}
+RATE = 16000
+
+
+def sound_encoder(kind: str, folder: Path) -> Path:
+    """Save a small random network of a kind, with a feature extractor for 16 kHz."""
+    processor = (
+        transformers.WhisperFeatureExtractor(feature_size=20, sampling_rate=RATE, chunk_length=1)
+        if kind == "whisper"
+        else transformers.Wav2Vec2FeatureExtractor(sampling_rate=RATE, do_normalize=True)
+    )
+    return _saved(SOUNDS[kind](), processor, folder)
+
+
+def tone(place: int, pitch: str, seconds: float = 0.2, rate: int = RATE) -> Any:
+    """Play a low or a high tone, with noise of the place's own: ``[samples]``."""
+    draws = np.random.default_rng(place)
+    hertz = draws.uniform(200, 300) if pitch == "low" else draws.uniform(1200, 1500)
+    times = np.arange(int(seconds * rate)) / rate
+    return 0.5 * np.sin(2 * math.pi * hertz * times) + 0.02 * draws.normal(size=len(times))
+
+
+def tones(folder: Path, rows: int = 60) -> Path:
+    """Write a data set of tones at several rates and lengths, some in two channels."""
+    (folder / "files").mkdir(parents=True)
+    for first, split in ((0, "train"), (rows, "validation"), (2 * rows, "test")):
+        lines = ["file,pitch"]
+        for place in range(first, first + (rows if split == "train" else rows // 3)):
+            pitch, rate = ("low", "high")[place % 2], (RATE, 2 * RATE, 22050)[place % 3]
+            found = tone(place, pitch, 0.1 + 0.02 * (place % 7), rate)
+            path = f"files/{place}.{('wav', 'flac')[place % 2]}"
+            channels = np.stack([found, found], 1) if place % 5 == 0 else found
+            soundfile.write(folder / path, channels, rate)
+            lines.append(f"{path},{pitch}")
+        (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 def _saved(config: Any, processor: Any, folder: Path) -> Path:

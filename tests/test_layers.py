@@ -26,6 +26,10 @@ from tests.reading import reader
         ("network.ln_f.weight", 6),
         ("network.layers.1.self_attn.q_proj.weight", 2),
         ("network.norm.weight", 6),
+        ("network.embeddings.patch_embeddings.projection.weight", 0),
+        ("network.feature_extractor.conv_layers.3.conv.weight", 0),
+        ("network.encoder.pos_conv_embed.conv.bias", 0),
+        ("network.conv1.weight", 0),
     ],
 )
 def test_a_weight_lies_in_the_layer_of_its_name(name: str, expected: int) -> None:
