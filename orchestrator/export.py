@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,26 @@ def _logits(predictor: Predictor, task: str, asked: str | tuple[str, str] | list
 
 
 def _weights(predictor: Predictor, task: str, encoder: Path, folder: Path) -> None:
-    """Write encoder, head and what is needed to use them."""
-    family, head = predictor.model.families[task], predictor.model.head(task)
+    """Write encoder, head and what is needed to use them; what it reads of helpers, too."""
     shutil.copytree(encoder, folder / "encoder")
+    about, shapes = _head(predictor, task, folder)
+    kinds = f"`{type(predictor.model.encoder.network).__name__}`", READERS[predictor.reader.kind]
+    readme, stack = _readme(task, about, shapes, kinds), predictor.model.stack
+    if stack is not None and task == stack.stacked.target:
+        for helper in stack.stacked.features:
+            (folder / "helpers" / helper).mkdir(parents=True)
+            _head(predictor, helper, folder / "helpers" / helper)
+        save_file({"join.weight": stack.join.weight.detach()}, folder / "stack.safetensors")
+        (folder / "stack.json").write_text(json.dumps(asdict(stack.stacked), indent=2) + "\n")
+        readme += STACKED
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+
+
+def _head(
+    predictor: Predictor, task: str, folder: Path
+) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Write a head's weights and what it learnt; give the latter, and the shapes."""
+    family, head = predictor.model.families[task], predictor.model.head(task)
     weights = {name: value.contiguous() for name, value in head.state_dict().items()}
     save_file(weights, folder / "head.safetensors")
     about = {
@@ -129,9 +146,26 @@ def _weights(predictor: Predictor, task: str, encoder: Path, folder: Path) -> No
         "fitted": dict(family.fitted),
     }
     (folder / "head.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-    shapes = {name: tuple(value.shape) for name, value in weights.items()}
-    kinds = f"`{type(predictor.model.encoder.network).__name__}`", READERS[predictor.reader.kind]
-    (folder / "README.md").write_text(_readme(task, about, shapes, kinds), encoding="utf-8")
+    return about, {name: tuple(value.shape) for name, value in weights.items()}
+
+
+STACKED = """
+## What it reads of other tasks
+
+The hidden states that this head reads are first changed by what the heads in `helpers/` say of the
+same text: `stack.json` names them, `stack.safetensors` holds the linear map. With `built(folder)`
+giving family and head as above, built from a folder:
+
+```python
+from orchestrator.stacking import Stack, Stacked
+
+stacked = Stacked(**json.load(open("stack.json")))
+helpers = {task: built(f"helpers/{task}") for task in stacked.features}
+stack = Stack(stacked, encoder.width, helpers.__getitem__)
+stack.load_state_dict(load_file("stack.safetensors"))
+# Between encoder and head: hidden = stack(hidden, rows, helpers.__getitem__)
+```
+"""
 
 
 def _readme(

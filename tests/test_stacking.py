@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
 from torch import Tensor
 
+import tasks
 from orchestrator import checkpoint
 from orchestrator.batch import GIVEN, Batch, collate
 from orchestrator.engine import DeepSpeedEngine, Engine, PlainEngine, join
 from orchestrator.experiment import ExperimentError, parse
+from orchestrator.export import export
 from orchestrator.model import MultiTaskModel
 from orchestrator.predict import Predictor
 from orchestrator.sections import Stacking
-from orchestrator.stacking import Stacked, features
+from orchestrator.stacking import Stack, Stacked, features
 from tasks.helper import Kind
 from tests.looped import MakeWork, trained
 from tests.toy import ToyRun
@@ -205,3 +209,27 @@ def test_what_cannot_be_stacked_is_refused(
     with pytest.raises(ExperimentError) as refused:
         parse(tiny_experiment(**{"stages": "tlmt", "target": "sentiment", **changes}))
     assert message in str(refused.value)
+
+
+def test_an_exported_target_brings_its_helpers_along(work: MakeWork, tmp_path: Path) -> None:
+    own = work(stages="tlmt", target="topic", **{"stacking.folds": 0})
+    trained(own)
+    own.prepared.write(own.run)
+    out = {one.task: one for one in export(own.run, tmp_path / "out")}
+    assert out["sentiment"].plain
+    assert not out["topic"].plain
+    folder, model = out["topic"].folder, Predictor.load(own.run).model
+    about = json.loads((folder / "helpers" / "sentiment" / "head.json").read_text())
+    kind = tasks.get(about["family"])
+    family = kind(kind.Data.model_validate(about["data"]), about["fitted"])
+    head = family.head(model.encoder.width, 0.0).eval()
+    head.load_state_dict(load_file(folder / "helpers" / "sentiment" / "head.safetensors"))
+    told = Stacked(**json.loads((folder / "stack.json").read_text()))
+    stack = Stack(told, model.encoder.width, lambda task: (family, head))
+    stack.load_state_dict(load_file(folder / "stack.safetensors"))
+    rows = [own.prepared.open("topic", "test").example(place) for place in range(3)]
+    batch = collate({"topic": rows}, model.families, "first")
+    with torch.no_grad():
+        hidden, every = model.states(batch)
+        read = stack(hidden, every["topic"], lambda task: (family, head))
+        torch.testing.assert_close(model.head("topic")(read, every["topic"]), model(batch)["topic"])
