@@ -98,8 +98,10 @@ def check(experiment: Experiment, prepared: Prepared) -> Report:
         raise ExperimentError(problems)
     with tempfile.TemporaryDirectory() as folder, _threads(experiment):
         worker = _work(experiment, prepared, Path(folder))
-        first = next(stage for stage in worker.stages if stage.fold is None)
-        training = Training(worker, first, Progress(0))
+        layers, stages = prepared.layers, worker.stages
+        possible = [stage for stage in stages if not stage.stacks]  # that one wants folds' answers
+        dearest = max(possible, key=lambda stage: len(stage.depths(layers)))
+        training = Training(worker, dearest, Progress(0), keep=False)
         plan = training.plan
         training.dealer.plan = replace(plan, batch_tokens=min(WARM, plan.batch_tokens))
         training.step()

@@ -162,12 +162,17 @@ class Plan:
 
     def read(self, steps: int) -> dict[str, list[int]]:
         """List the examples of each task that the first ``steps`` steps read, each once."""
-        found = {}
-        for index, (task, count) in enumerate(sorted(self.counts(steps).items())):
-            size = len(self.lengths[task])
+        block, rest = divmod(steps, self.steps_per_block)
+        found: dict[str, set[int]] = {}
+        for index, task in enumerate(self.tasks):
+            size, count = len(self.lengths[task]), self.dealt(block)[task]
             every = range(size) if count >= size else self._of_task(index, 0, count)[1].tolist()
-            found[task] = sorted(every)
-        return found
+            found[task] = set(every)
+        if rest:
+            tasks, examples, _, places = self._block(block)
+            for task, example in zip(tasks[places < rest], examples[places < rest], strict=True):
+                found[self.tasks[task]].add(int(example))
+        return {task: sorted(own) for task, own in found.items()}
 
     def _block(self, block: int) -> tuple[Integers, Integers, Integers, Integers]:
         """Deal a block: task, example, length and step-in-block of each of its examples."""

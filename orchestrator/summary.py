@@ -94,7 +94,7 @@ class Summary:
     def stages(self) -> list[tuple[int, str]]:
         """The step at which each stage began, and its name; empty for a run of one stage."""
         told = [record for record in self.records if record.event == "stage"]
-        return [(record.step, record.value["name"]) for record in told]
+        return list(dict.fromkeys((record.step, record.value["name"]) for record in told))
 
     @property
     def versions(self) -> dict[str, str]:

@@ -32,11 +32,17 @@ class Training:
     """The state of one worker between the steps of one stage."""
 
     def __init__(
-        self, work: Work, stage: Stretch, progress: Progress, start: Path | None = None
+        self,
+        work: Work,
+        stage: Stretch,
+        progress: Progress,
+        start: Path | None = None,
+        keep: bool = True,
     ) -> None:
         """Begin a stage, or go on with it: ``start`` is the checkpoint of this ``progress``.
 
-        Without it the model has its first weights.
+        Without it the model has its first weights. With ``keep`` an encoder that rests reads each
+        text once, now.
         """
         self.work, self.stage, self.progress = work, stage, progress
         self.experiment = work.experiment
@@ -55,7 +61,7 @@ class Training:
         model.train().to(work.device)
         model.learn(self.depths, stage.heads(self.tasks, self.experiment.target))
         self._answered(model)
-        if not self.depths:
+        if keep and not self.depths:
             model.kept = self._keep(model)
         self.dealer = Dealer(work, self.plan, self.train)
         self._engage(model, start)

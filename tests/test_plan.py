@@ -141,6 +141,18 @@ def test_counts_agree_with_the_steps_themselves() -> None:
     assert made.counts(45) == counts
 
 
+@pytest.mark.parametrize("steps", [1, 2, 7, 40, 500])
+def test_what_some_steps_read_is_known_before_they_are_taken(steps: int) -> None:
+    made = plan()
+    expected: dict[str, set[int]] = {task: set() for task in made.tasks}
+    for step in range(steps):
+        batch = made.step(step)
+        for task, example in zip(batch.tasks, batch.examples, strict=True):
+            expected[made.tasks[task]].add(int(example))
+    assert made.steps_per_block > 1
+    assert made.read(steps) == {task: sorted(own) for task, own in expected.items()}
+
+
 def test_temperature_one_is_proportional_and_a_high_one_uniform() -> None:
     assert shares({"a": 300, "b": 100}, 1.0) == {"a": 0.75, "b": 0.25}
     assert shares({"a": 300, "b": 100}, 1e6)["a"] == pytest.approx(0.5, abs=1e-5)
