@@ -93,3 +93,25 @@ def test_a_score_that_no_family_gives_is_found_before_training(
     tree = tiny_experiment(score="topic/acuracy")
     with pytest.raises(ExperimentError, match=r"did you mean topic/accuracy\?"):
         check(parse(tree), prepared(tree))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"stages": "tlmt", "target": "topic", "stacking": {"folds": 2, "fold_steps": 3}},
+            {"fold-1": 3, "fold-2": 3, "joint": 4, "target": 4},
+        ),
+        ({"stages": "lp_ft"}, {"heads": 4, "joint": 4}),
+        ({"stages": [{"name": "heads", "train": ["heads"], "steps": 8}]}, {"heads": 8}),
+    ],
+)
+def test_every_stage_has_its_part(
+    tiny_experiment: Build,
+    tiny_prepared: Prepared,
+    changes: dict[str, Any],
+    expected: dict[str, int],
+) -> None:
+    report = check(parse(tiny_experiment(**{"train.steps": 8, **changes})), tiny_prepared)
+    assert {part.stage: part.steps for part in report.parts} == expected
+    assert report.steps == sum(expected.values())
