@@ -247,7 +247,7 @@ class Training:
         if self.work.world.ranks > 1:
             dist.barrier()
         if self.work.world.rank == 0:
-            shutil.rmtree(self._kept_folder, ignore_errors=True)
+            shutil.rmtree(self._kept_folder.parent, ignore_errors=True)
 
 
 def ended(stage: Stretch, progress: Progress) -> bool:

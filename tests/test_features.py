@@ -82,7 +82,7 @@ def test_a_resting_encoder_reads_no_text_twice(
     files = {path.name for path in (own.run / "features" / "heads").iterdir()}
     assert files == {f"{t}-{s}.npy" for t in own.experiment.tasks for s in ("train", "validation")}
     training.close()
-    assert not (own.run / "features" / "heads").exists()
+    assert not (own.run / "features").exists()
 
 
 def test_training_goes_as_if_each_step_read_its_texts(
