@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from encoders.encoder import Encoder
-    from encoders.lora import Lora
     from encoders.sources import Source
     from encoders.stored import Stored
     from encoders.tokenizer import Encoded, Reader
 
-__all__ = ["AnyReader", "Encoded", "Encoder", "Reader", "layer_count", "load", "reader"]
+__all__ = ["AnyReader", "Encoded", "Encoder", "Lora", "Reader", "layer_count", "load", "reader"]
+
+
+class Lora(NamedTuple):
+    """How much learns: a layer with weight W0 computes W0 x + (alpha / rank) B A x."""
+
+    rank: int
+    """Columns of B and rows of A."""
+    alpha: float
+    dropout: float = 0.0
+    """Of x before A."""
 
 
 class AnyReader(Protocol):

@@ -7,7 +7,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from encoders import network, sources
+from encoders import Lora, network, sources
 from encoders.seeded import stream
 
 FOLDER = "adapter"
@@ -25,16 +25,6 @@ PREFIX = "base_model.model."
 """What peft puts before the names of weights in its files."""
 NAME = ".default."
 """The part of a weight's name that tells adapters of one layer apart; there is only one here."""
-
-
-class Lora(NamedTuple):
-    """How much learns: a layer with weight W0 computes W0 x + (alpha / rank) B A x."""
-
-    rank: int
-    """Columns of B and rows of A."""
-    alpha: float
-    dropout: float = 0.0
-    """Of x before A."""
 
 
 def add(own: PreTrainedModel, lora: Lora, seed: int) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import encoders
 from encoders import layers
-from encoders.lora import Lora
 from orchestrator import checkpoint, keyed
 from orchestrator.experiment import Experiment
 from orchestrator.model import MultiTaskModel
@@ -24,7 +23,9 @@ def first(
     them.
     """
     seed = experiment.train.seed if seed is None else seed
-    lora = experiment.encoder.lora
+    own, lora = experiment.encoder.lora, None
+    if own is not None:
+        lora = encoders.Lora(own.rank, own.alpha or 2 * own.rank, own.dropout)
     encoder = encoders.load(
         experiment.encoder.model,
         revision=experiment.encoder.revision,
@@ -32,7 +33,7 @@ def first(
         dropout=experiment.regularization.dropout,
         attention_dropout=experiment.regularization.attention_dropout,
         seed=keyed.torch_seed(seed, "encoder"),
-        lora=None if lora is None else Lora(lora.rank, lora.alpha or 2 * lora.rank, lora.dropout),
+        lora=lora,
     )
     if top := experiment.regularization.reinit_layers:
         layers.redraw(encoder, top, keyed.torch_seed(seed, "redrawn"))

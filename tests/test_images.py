@@ -12,8 +12,8 @@ import transformers
 from PIL import Image
 
 import encoders
+from encoders import Lora
 from encoders.images import ImageEncoder, ImageReader
-from encoders.lora import Lora
 from orchestrator import export
 from orchestrator.batch import collate
 from orchestrator.check import check

@@ -18,9 +18,8 @@ from toy import SIZES, ToyRun
 from workers import Workers
 
 import encoders
-from encoders import lora
+from encoders import Lora, lora
 from encoders.encoder import Encoder
-from encoders.lora import Lora
 from encoders.network import quiet
 from orchestrator import checkpoint
 from orchestrator.engine import DeepSpeedEngine, Engine, PlainEngine, join

@@ -183,6 +183,7 @@ def stopped(driver: Driver, number: int, first: int) -> int:
     return reached
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_another_number_of_workers_goes_on(
     tmp_path: Path, written: Path, untouched: Path
 ) -> None:
