@@ -2,10 +2,11 @@
 
     TLMT_DATA=... python benchmarks/stages.py --seeds 5 --folder runs/stages
 
-Trains every arm and seed that has no results yet, ``--parallel`` of them at a time, and goes on
-with those that were interrupted. Prints each arm's mean F1 of roles on test with a 95 % bootstrap
-interval over seeds (percentiles of 10,000 resamples), and the same of its paired difference from
-the single task. Nothing is chosen by test scores.
+Trains every arm and seed whose score is not known yet, ``--parallel`` of them at a time, and goes
+on with those that were interrupted. Scores are kept, a line each, in ``--scores``: on another
+machine the program goes on from there. Prints each arm's mean F1 of roles on test with a 95 %
+bootstrap interval over seeds (percentiles of 10,000 resamples), and the same of its paired
+difference from the single task. Nothing is chosen by test scores.
 """
 
 from __future__ import annotations
@@ -33,8 +34,15 @@ ARMS = {
 RESAMPLES = 10_000
 
 
-def train(folder: Path, arm: str, seed: int) -> float | None:
-    """Train one arm on one seed, or find it done; give the F1 of roles on test."""
+def known(scores: Path) -> dict[tuple[str, int], float]:
+    """Read the scores that were kept."""
+    lines = scores.read_text().splitlines() if scores.exists() else []
+    rows = [json.loads(line) for line in lines]
+    return {(row["arm"], row["seed"]): row["f1"] for row in rows}
+
+
+def train(folder: Path, scores: Path, arm: str, seed: int) -> float | None:
+    """Train one arm on one seed, or find it done; keep and give the F1 of roles on test."""
     name = f"{arm.replace('_', '-')}-{seed}"
     done = sorted((folder / name).glob("*/results.json"))
     begun = sorted((folder / name).glob("*/experiment.yaml"))
@@ -51,7 +59,11 @@ def train(folder: Path, arm: str, seed: int) -> float | None:
         done = sorted((folder / name).glob("*/results.json"))
     if not done:
         return None
-    found: float = json.loads(done[-1].read_text())["tasks"]["roles"]["test"]["f1"]
+    results = json.loads(done[-1].read_text())
+    found: float = results["tasks"]["roles"]["test"]["f1"]
+    row = {"arm": arm, "seed": seed, "f1": found, "hash": results["experiment_hash"]}
+    with scores.open("a") as kept:
+        kept.write(json.dumps(row) + "\n")
     print(f"{name}: {found:.4f}", flush=True)
     return found
 
@@ -68,13 +80,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path("runs/stages"))
+    parser.add_argument("--scores", type=Path, default=Path(__file__).with_suffix(".jsonl"))
     parser.add_argument("--parallel", type=int, default=2)
     asked = parser.parse_args()
     folder = asked.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(arm, seed) for seed in range(asked.seeds) for arm in ARMS]
+    scores: dict[tuple[str, int], float | None] = {**known(asked.scores)}
+    jobs = [(arm, seed) for seed in range(asked.seeds) for arm in ARMS if (arm, seed) not in scores]
     with ThreadPoolExecutor(asked.parallel) as pool:
-        scores = dict(zip(jobs, pool.map(lambda job: train(folder, *job), jobs), strict=True))
+        found = pool.map(lambda job: train(folder, asked.scores, *job), jobs)
+        scores |= dict(zip(jobs, found, strict=True))
     if missing := [f"{arm} on seed {seed}" for (arm, seed), f1 in scores.items() if f1 is None]:
         sys.exit(
             f"no results of {', '.join(missing)}; the logs lie in {folder}. Run again to go on."

@@ -130,12 +130,8 @@ def _whole_matrices(experiment: Experiment) -> Iterator[Problem]:
     own = {f"tasks.{task}.optimizer": t.optimizer for task, t in experiment.tasks.items()}
     stage = experiment.deepspeed.zero_stage
     for place, optimizer in ({"optimizer": experiment.optimizer} | own).items():
-        if optimizer.name == "adafactor" and stage > 0:
-            yield Problem(
-                f"{place}.name",
-                f"is 'adafactor' and deepspeed.zero_stage is {stage}; it needs whole matrices, "
-                f"which only stage 0 leaves whole. Set deepspeed.zero_stage=0, or another name",
-            )
+        if optimizer.name == "adafactor":
+            yield from staging.adafactor(f"{place}.name", stage)
     if experiment.regularization.mixout and stage == 3:
         yield Problem(
             "regularization.mixout",

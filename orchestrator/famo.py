@@ -24,7 +24,8 @@ class Famo:
     factors of the losses have the sum 1. Then xi takes a step of Adam, with L2 decay, against
     J' (log L - log L'), J the Jacobian of the softmax and L' the losses after the step on the same
     rows. A task that is absent from the global batch takes no part: z is the softmax of the others,
-    and its own logit rests with its moments.
+    and its own logit rests with its moments. One whose loss is 0, which is its least, counts
+    nothing in that step: its logarithm would outweigh all others'.
     """
 
     def __init__(self, tasks: Sequence[str], lr: float, decay: float, device: torch.device) -> None:
@@ -32,21 +33,27 @@ class Famo:
         self._logits = {task: torch.zeros(1, device=device, requires_grad=True) for task in tasks}
         self._adam = torch.optim.Adam(self._logits.values(), lr=lr, weight_decay=decay)
 
-    def shares(self, present: Iterable[str]) -> Tensor:
-        """Give z, ``[tasks]``: the present tasks' have the sum 1, the others' are 0."""
+    def shares(self, present: Iterable[str], losses: Tensor | None = None) -> Tensor:
+        """Give z, ``[tasks]``: the present tasks' have the sum 1, the others' are 0.
+
+        So are those of ``losses`` that are 0, unless all are.
+        """
         among = set(present)
         parts = [own if t in among else own.detach() - torch.inf for t, own in self._logits.items()]
-        return torch.cat(parts).softmax(0)
+        logits = torch.cat(parts)
+        if losses is not None:
+            logits = logits.masked_fill((losses == 0) & (losses > 0).any(), -torch.inf)
+        return logits.softmax(0)
 
     def factors(self, losses: Tensor, present: Iterable[str]) -> Tensor:
         """Give the factor of each loss, from all losses ``[tasks]``."""
-        raw = self.shares(present).detach() / (losses + SMALL)
+        raw = self.shares(present, losses).detach() / (losses + SMALL)
         return raw / raw.sum()
 
     def update(self, before: Tensor, after: Tensor, present: Iterable[str]) -> None:
         """Learn from the losses ``[tasks]`` before and after a step on the same rows."""
         fell = (before + SMALL).log() - (after + SMALL).log()
-        self.shares(present).backward(fell)
+        self.shares(present, before).backward(fell)
         self._adam.step()  # passes over logits without a gradient
         self._adam.zero_grad()
 
@@ -85,6 +92,8 @@ def famo_step(
     come out of the step's own forward, unless there are several micro-batches: then all of them
     must be known before the first backward, at the price of another forward.
     """
+    if not coefficients:  # no row has a term: there is nothing to weigh
+        return joint_step(engine, batches, coefficients, ranks, seeds)
     known = [] if len(batches) == 1 else [_losses(engine, batches, coefficients, ranks, seeds)]
 
     def weigh(own: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from orchestrator.access import held
 from orchestrator.engine import DeepSpeedEngine, join
 from orchestrator.evaluate import Ranks
 from orchestrator.experiment import Experiment, load
+from orchestrator.model import MultiTaskModel
 from orchestrator.prepare import Prepared
 from orchestrator.recorder import Recorder, Sender
 from orchestrator.work import Work
@@ -70,7 +72,6 @@ def work(config: dict[str, Any]) -> None:
     device = get_device()
     join(device)
     sender = Sender(config["recorder"])
-    stage, own = experiment.deepspeed.zero_stage, experiment.deepspeed.config
     task = Work(
         run=folder,
         experiment=experiment,
@@ -78,9 +79,7 @@ def work(config: dict[str, Any]) -> None:
         fingerprint=identity.read(folder),
         world=world,
         device=device,
-        make_engine=lambda model, groups: DeepSpeedEngine(
-            model, groups, experiment.regularization.clip, stage, own
-        ),
+        make_engine=partial(engine, experiment),
         stop=lambda: sender.asked_to_stop,
     )
     writing = held(folder, ".writer.lock", wait=60) if world.rank == 0 else contextlib.nullcontext()
@@ -88,6 +87,15 @@ def work(config: dict[str, Any]) -> None:
         if world.ranks > 1:
             dist.barrier()  # nobody looks for a checkpoint while a former writer may still end one
         _drive(task, sender, config["began"])
+
+
+def engine(
+    experiment: Experiment, model: MultiTaskModel, groups: list[dict[str, Any]]
+) -> DeepSpeedEngine:
+    """Make the engine that an experiment asks for."""
+    own = experiment.deepspeed
+    clip = experiment.regularization.clip
+    return DeepSpeedEngine(model, groups, clip, own.zero_stage, own.config)
 
 
 def _drive(task: Work, sender: Sender, began: float) -> None:

@@ -110,9 +110,9 @@ def _losses(
 ) -> dict[str, float]:
     """Give each present task's mean loss."""
     values = {
-        f"{task}/{split}/loss": total / max(1, terms[task])
+        f"{task}/{split}/loss": total / terms[task]
         for task, total in zip(tasks, sums, strict=True)
-        if task in terms
+        if terms.get(task)
     }
     _finite(values, step)
     return values

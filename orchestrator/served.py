@@ -19,6 +19,9 @@ with warnings.catch_warnings():
     from mlflow.pyfunc import PythonModel
     from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 
+from tasks.media import KINDS
+from tasks.opened import URI
+
 PACKAGES = ("encoders", "orchestrator", "tasks", "tune_spaces")
 NEEDED = (
     "mlflow",
@@ -59,13 +62,23 @@ class Served(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Answer a frame with a column ``text`` (or ``image``, ``audio``) and what tasks need."""
-        return self.predictor(
-            [
-                {str(key): value for key, value in row.items() if not absent(value)}
-                for row in model_input.to_dict(orient="records")
-            ]
-        )
+        """Answer a frame with a column ``text`` (or ``image``, ``audio``) and what tasks need.
+
+        Raises ``ValueError`` for a picture or a sound that is no data URI: whoever may ask the
+        server may not therefore have it open the files of its machine.
+        """
+        records = [
+            {str(key): value for key, value in row.items() if not absent(value)}
+            for row in model_input.to_dict(orient="records")
+        ]
+        field = self.predictor.reader.kind
+        for place, record in enumerate(records if field in KINDS else ()):
+            if not str(record.get(field, URI)).startswith(URI):
+                raise ValueError(
+                    f"record {place + 1}: {field} is {str(record[field])[:80]!r}; expected a data "
+                    f"URI, such as {EXAMPLES[field]!r}. A server opens no paths."
+                )
+        return self.predictor(records)
 
 
 def absent(value: Any) -> bool:

@@ -49,20 +49,33 @@ def mixture(
 def stages(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:
     """Find what can be known without the encoder; ``stages.of`` finds the rest."""
     written, tasks = experiment.stages, [str(name) for name in names]
-    if isinstance(written, str):
-        try:
-            presets.listed(written, tasks, experiment.target, layers=1)
-        except ValueError as error:
-            yield Problem("stages", f"is {written!r}, {error}")
+    try:
+        found = presets.listed(written, tasks, experiment.target, layers=1)
+    except ValueError as error:
+        yield Problem("stages", f"is {written!r}, {error}")
         return
-    yield from presets.misfits(written, tasks, experiment.target)
-    for place, stage in enumerate(written):
+    yield from presets.misfits(found, tasks, experiment.target)
+    for place, stage in enumerate(found):
         if stage.mixture is not None:
             yield from mixture(stage.mixture, names, f"stages.{place}.mixture", whole=False)
+        if stage.optimizer.get("name") == "adafactor":
+            yield from adafactor(f"stages.{place}.optimizer.name", experiment.deepspeed.zero_stage)
+    if isinstance(written, str):
+        return  # how many stages there are may depend on the encoder's layers
     try:
-        presets.steps(written, experiment.train.steps)
+        presets.steps(found, experiment.train.steps)
     except ValueError as error:
         yield Problem("train.steps", str(error))
+
+
+def adafactor(place: str, zero_stage: int) -> Iterator[Problem]:
+    """Refuse it where ZeRO leaves no matrix whole: it keeps sums over their rows and columns."""
+    if zero_stage > 0:
+        yield Problem(
+            place,
+            f"is 'adafactor' and deepspeed.zero_stage is {zero_stage}; it needs whole matrices, "
+            f"which only stage 0 leaves whole. Set deepspeed.zero_stage=0, or another name",
+        )
 
 
 def stacking(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:

@@ -38,14 +38,15 @@ def coefficients(
     ``numbers`` are the examples n_t of each task in the global batch, N together; ``terms`` the
     terms m_t of their loss sums. With ``fixed`` weights w_t it is w_t (n_t / N) / m_t, so that a
     share acts on the expected gradient as a weight does. The other ways look at means: it is
-    w_t / m_t where gradients are combined, and 1 / m_t where weights are learnt.
+    w_t / m_t where gradients are combined, and 1 / m_t where weights are learnt. A task whose rows
+    have no term (texts without a known word, say) is absent: it has no loss that could be weighed.
     """
     examples = sum(numbers.values())
     factors = {
         t: (1.0 if method in LEARNT else weights[t]) * (n / examples if method == "fixed" else 1.0)
         for t, n in numbers.items()
     }
-    return {t: factor / max(1, terms[t]) for t, factor in factors.items()}
+    return {t: factor / terms[t] for t, factor in factors.items() if terms[t]}
 
 
 def weighed(losses: Mapping[str, Tensor], variances: Mapping[str, Tensor]) -> dict[str, Tensor]:

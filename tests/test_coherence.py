@@ -105,6 +105,11 @@ def test_a_task_named_by_a_number_is_a_problem_beside_the_others(tiny_experiment
     [
         ({"optimizer.name": "adafactor"}, "optimizer.name"),
         ({"tasks.topic.optimizer.name": "adafactor"}, "tasks.topic.optimizer.name"),
+        (
+            {"stages": [{"name": "a", "optimizer": {"name": "adafactor"}}]},
+            "stages.0.optimizer.name",
+        ),
+        ({"stages": "tests.test_coherence:matrices"}, "stages.0.optimizer.name"),
         ({"regularization.mixout": 0.5, "deepspeed.zero_stage": 3}, "regularization.mixout"),
     ],
 )
@@ -114,8 +119,12 @@ def test_what_needs_whole_matrices_is_refused_where_they_are_sharded(
     found = problems(tiny_experiment(**changes))
     assert found[0].startswith(f"{place} is ")
     assert "deepspeed.zero_stage=" in found[0]
-    whole = {"deepspeed.zero_stage": 0 if "adafactor" in changes.values() else 2}
+    whole = {"deepspeed.zero_stage": 0 if "adafactor" in found[0] else 2}
     parse(tiny_experiment(**{**changes, **whole}))
+
+
+def matrices(tasks: list[str], target: str | None, layers: int) -> list[dict[str, Any]]:
+    return [{"name": "a", "optimizer": {"name": "adafactor"}}]
 
 
 GENERATE = {"family": "generate", "data": {"path": "here", "text": "text", "target": "target"}}

@@ -1,5 +1,6 @@
 """The ready experiment files: each is sound, and what they say of public data sets is true."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,11 @@ def test_glue_reads_the_columns_that_its_data_sets_have_at_one_commit() -> None:
         assert (task.data.path, task.data.config) == ("nyu-mll/glue", name)
         assert set(tasks.get(task.family).column_names(task.data)) == GLUE[name] | {"label"}
         assert task.family == ("regress" if name == "stsb" else "classify")
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_comes_from_the_hub_comes_from_one_commit(path: Path) -> None:
+    experiment = load(path)
+    hub = [experiment.encoder.revision] if "/" in experiment.encoder.model else []
+    hub += [task.data.revision for task in experiment.tasks.values() if "/" in task.data.path]
+    assert all(re.fullmatch("[0-9a-f]{40}", revision or "") for revision in hub)

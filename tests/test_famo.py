@@ -80,6 +80,19 @@ def test_an_absent_task_takes_no_part_and_keeps_its_bits() -> None:
     assert all(torch.equal(now[name], value) for name, value in left.items() if "/b/" in name)
 
 
+def test_a_loss_that_is_nothing_does_not_outweigh_the_others() -> None:
+    famo, fewer = Famo(("a", "b", "c"), 0.1, 0.01, CPU), Famo(("a", "c"), 0.1, 0.01, CPU)
+    before, after = torch.tensor([1.0, 0.0, 0.8]), torch.tensor([0.7, 0.3, 0.7])
+    rest = torch.tensor([0, 2])
+    found, expected = famo.factors(before, "abc"), fewer.factors(before[rest], "ac")
+    assert torch.equal(found[rest], expected)
+    assert found[1] == 0
+    famo.update(before, after, "abc")
+    fewer.update(before[rest], after[rest], "ac")
+    assert all(torch.equal(famo.state()[n], value) for n, value in fewer.state().items())
+    assert famo.factors(torch.zeros(3), "abc").isfinite().all()
+
+
 @pytest.mark.parametrize("micro", [25, 1000])
 def test_a_step_minimises_the_weighed_losses_and_looks_at_them_again(
     micro: int, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ import base64
 from pathlib import Path
 
 import drawn
+import pandas as pd
 import pytest
 import torch
 import transformers
@@ -19,6 +20,7 @@ from orchestrator.batch import collate
 from orchestrator.check import check
 from orchestrator.checkpoint import Progress
 from orchestrator.predict import Predictor
+from orchestrator.served import Served
 from orchestrator.training import Training
 from tasks.media import Media
 from tasks.opened import look
@@ -155,6 +157,12 @@ def test_stripes_are_learnt_answered_by_path_or_bytes_and_exported(
     one, other = Predictor.load(own.run)([{"image": str(path)}, {"image": uri}])
     assert one["stripes"]["label"] == "standing"
     assert one == other
+    model = Served()
+    model.predictor = Predictor.load(own.run)
+    assert model.predict(None, pd.DataFrame({"image": [uri, uri]})) == [one, other]
+    for named in (str(path), {"path": str(path)}, f"file://{path}"):
+        with pytest.raises(ValueError, match="A server opens no paths"):
+            model.predict(None, pd.DataFrame({"image": [uri, named]}))
     for done in export.export(own.run, tmp_path / "out"):
         assert not done.plain
         assert "`ViTModel` and `AutoImageProcessor`" in (done.folder / "README.md").read_text()

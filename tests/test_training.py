@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,10 @@ import torch
 from orchestrator import checkpoint, stages
 from orchestrator.batch import Batch
 from orchestrator.checkpoint import Progress
+from orchestrator.experiment import parse
+from orchestrator.prepare import prepare
 from orchestrator.training import Training
-from tests.looped import MakeWork, last, trained
+from tests.looped import MakeWork, last, making, trained
 
 
 @pytest.mark.parametrize(
@@ -43,6 +47,60 @@ def test_weights_of_tasks_scale_their_part_of_the_objective(work: MakeWork) -> N
         factors.append(part.coefficients)
     assert factors[1]["topic"] == pytest.approx(3 * factors[0]["topic"])
     assert factors[1]["sentiment"] == factors[0]["sentiment"]
+
+
+def test_every_strength_reaches_what_it_acts_on(
+    tiny_experiment: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Each is set to a value of its own, also those of one task, and found where it works."""
+    strengths = {
+        "dropout": 0.21,
+        "attention_dropout": 0.22,
+        "head_dropout": 0.23,
+        "label_smoothing": 0.24,
+        "l2_sp": 0.25,
+        "mixout": 0.26,
+        "layer_decay": 0.5,
+        "reinit_layers": 1,
+    }
+    own = {"head_dropout": 0.31, "label_smoothing": 0.32}
+    head = {"name": "sgd", "lr": 0.3, "momentum": 0.4, "schedule": "cosine", "warmup": 0.5}
+    changes = {"regularization": strengths, "optimizer": {"lr": 0.01, "betas": [0.5, 0.6]}}
+    changes |= {"tasks.topic.regularization": own, "tasks.topic.optimizer": head}
+    prepared = prepare(parse(tiny_experiment(**changes)), [], tmp_path / "cache", processes=1)
+    make = making(tiny_experiment, tmp_path, prepared)
+    work, plain = make(**changes), make("plain")
+    training = Training(work, work.stages[0], Progress(0))
+    model = training.engine.model
+
+    def rates(module: torch.nn.Module) -> set[float]:
+        return {m.p for m in module.modules() if isinstance(m, torch.nn.Dropout)}
+
+    config = model.encoder.network.config
+    assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.21, 0.22)
+    assert rates(model.head("sentiment")) == {0.23}
+    assert rates(model.head("topic")) == {0.31}
+    smoothing = {task: family.label_smoothing for task, family in training.families.items()}
+    assert smoothing == {"sentiment": 0.24, "topic": 0.32}
+
+    mixed = [m for m in model.encoder.network.modules() if isinstance(m, torch.nn.Linear)]
+    assert {getattr(m, "rate", None) for m in mixed} == {0.26}
+    first = dict(Training(plain, plain.stages[0], Progress(0)).engine.weights())
+    moved = {n for n, w in training.engine.weights() if not torch.equal(first[n], w)}
+    assert moved
+    assert all(".layer.1." in name for name in moved), "the top layer alone is drawn anew"
+
+    groups = {group["name"]: group for group in training.engine.optimizer.param_groups}
+    top, below = groups["encoder.2"], groups["encoder.1"]
+    assert (top["base_lr"], below["base_lr"]) == (0.01, 0.005)
+    assert (top["penalties"], below["penalties"]) == ({}, {"l2_sp": 0.25})
+    assert all(torch.equal(training.engine.optimizer.anchors[p], p) for p in below["params"])
+    assert {group["betas"] for name, group in groups.items() if "topic" not in name} == {(0.5, 0.6)}
+    found = groups["topic"]
+    assert {key: found[key] for key in ("momentum", "schedule", "warmup")} == {
+        key: head[key] for key in ("momentum", "schedule", "warmup")
+    }
+    assert (found["algorithm"], found["base_lr"]) == ("sgd", 0.3)
 
 
 def test_rows_that_are_read_twice_count_once_and_fill_micro_batches_twice(work: MakeWork) -> None:

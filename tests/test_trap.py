@@ -87,4 +87,4 @@ def test_folds_keep_a_helper_from_telling_what_it_has_learnt_by_heart(tmp_path: 
             found[arm].append(accuracy(tree, arm, folder, prepared))
     alone, folds, leak = (float(np.mean(found[arm])) for arm in ARMS)
     assert folds >= alone - 0.01, found
-    assert leak <= folds - 0.05, found
+    assert leak <= min(alone, folds) - 0.05, found

@@ -56,6 +56,13 @@ def test_ways_that_look_at_means_leave_shares_out(method: str, expected: dict[st
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("method", ["fixed", "uncertainty", "famo", "pcgrad", "torchjd"])
+def test_a_task_whose_rows_have_no_term_is_absent_and_its_rows_still_count(method: str) -> None:
+    weights, numbers = {"a": 1.0, "b": 1.0}, {"a": 3, "b": 1}
+    found = coefficients(method, weights, numbers, {"a": 3, "b": 0})
+    assert found == {"a": coefficients(method, weights, numbers, {"a": 3, "b": 8})["a"]}
+
+
 def test_fixed_weights_leave_no_log_variance_in_the_model() -> None:
     assert variances(ToyRun().model()) == {}
     assert set(variances(ToyRun("uncertainty").model())) == set(SIZES)
