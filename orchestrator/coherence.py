@@ -60,6 +60,7 @@ def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
         *staging.stacking(experiment, names),
         *_whole_matrices(experiment),
         *_read_twice(experiment),
+        *_smoothed(experiment),
         *_penalties(experiment.regularization.penalties),
         *encoding.unsuited(experiment),
         *_deepspeed(experiment.deepspeed.config),
@@ -156,6 +157,18 @@ def _read_twice(experiment: Experiment) -> Iterator[Problem]:
                 f"tasks.{name}.regularization.r_drop",
                 f"is {strength:g}, but the family {task.family} gives no chances that two readings "
                 f"could agree on; expected one of {', '.join(fitting)}. Leave it out",
+            )
+
+
+def _smoothed(experiment: Experiment) -> Iterator[Problem]:
+    """Find label smoothing where there are no labels; these tasks do not inherit it."""
+    for name, task in experiment.tasks.items():
+        strength = task.regularization.label_smoothing
+        if strength and not tasks.get(task.family).smooths:
+            yield Problem(
+                f"tasks.{name}.regularization.label_smoothing",
+                f"is {strength:g}, but the family {task.family} learns numbers, which have no "
+                "labels to smooth. Leave it out",
             )
 
 

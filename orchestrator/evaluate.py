@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,26 @@ def evaluate(
                     found += [(task, i, p) for i, p in zip(own, predictions, strict=True)]
     model.train(was_training)
     return _together(model, data, found, sums, tasks, world)
+
+
+def flat(scores: Mapping[str, Mapping[str, float]], split: str) -> dict[str, float]:
+    """Name each score ``task/split/metric``."""
+    return {
+        f"{task}/{split}/{metric}": value
+        for task, own in scores.items()
+        for metric, value in own.items()
+    }
+
+
+def finite(values: Mapping[str, float], where: str) -> None:
+    """Raise ``FloatingPointError`` if a number is not finite; all ranks see the same."""
+    found = {key: value for key, value in values.items() if not math.isfinite(value)}
+    if found:
+        raise FloatingPointError(
+            f"{where}: {', '.join(f'{key} is {value}' for key, value in found.items())}; "
+            f"expected finite numbers. The last checkpoint is still good. "
+            f"Lower optimizer.lr, or set train.precision=fp32."
+        )
 
 
 def main_score(
@@ -175,27 +196,34 @@ def _together(
     tasks: Sequence[str],
     world: Ranks,
 ) -> Evaluation:
-    """Bring predictions to rank 0, score them there, and tell every rank."""
+    """Bring predictions to rank 0, score them there, and tell every rank.
+
+    Where a loss is not finite it is all that is told: such answers cannot be scored.
+    """
     parts: list[Any] = [found]
     if world.ranks > 1:
         device = next(model.parameters()).device
         summed = sums.to(device)
         dist.all_reduce(summed)
         sums = summed.cpu()
+    losses = dict(zip(tasks, (sums[0] / sums[1].clamp(min=1)).tolist(), strict=True))
+    if world.ranks > 1:
         parts = [None] * world.ranks
         dist.gather_object(found, parts if world.rank == 0 else None)
     evaluation = Evaluation()
     if world.rank == 0:
         every = sorted((item for part in parts for item in part), key=lambda item: item[:2])
-        for place, task in enumerate(tasks):
+        for task in tasks:
             own = [(index, prediction) for name, index, prediction in every if name == task]
             if not own:
                 continue
             predictions = [prediction for _, prediction in own]
             golds = [data[task].gold(index) for index, _ in own]
+            if not math.isfinite(losses[task]):
+                evaluation.scores[task] = {"loss": losses[task]}
+                continue
             scores = model.families[task].score(predictions, golds)
-            loss = float(sums[0, place] / sums[1, place].clamp(min=1))
-            evaluation.scores[task] = {**scores, "loss": loss}
+            evaluation.scores[task] = {**scores, "loss": losses[task]}
             confusion = model.families[task].confusion(predictions, golds)
             if confusion is not None:
                 evaluation.confusions[task] = confusion

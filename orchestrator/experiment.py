@@ -161,6 +161,8 @@ def _inherit(task: Task, draft: Experiment) -> Task:
     shared = {key: getattr(draft.regularization, key) for key in HeadRegularization.model_fields}
     if not issubclass(tasks.get(task.family), Comparable):
         shared["r_drop"] = 0.0
+    if not tasks.get(task.family).smooths:
+        shared["label_smoothing"] = 0.0
     regularization = HeadRegularization(**shared | _own(task.regularization))
     return task.model_copy(update={"optimizer": optimizer, "regularization": regularization})
 

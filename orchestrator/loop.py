@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import checkpoint, weights
-from orchestrator.evaluate import Evaluation, evaluate
+from orchestrator.evaluate import Evaluation, evaluate, finite, flat
 from orchestrator.training import Training, ended
 from orchestrator.work import Work
 
@@ -94,12 +93,7 @@ def _steps(training: Training) -> Iterator[News]:
 def _look(training: Training) -> Iterator[News]:
     """Evaluate on validation, put that on record, then save, unless weights are beyond use."""
     found = training.evaluate()
-    values = {
-        f"{task}/validation/{metric}": value
-        for task, scores in found.scores.items()
-        for metric, value in scores.items()
-    }
-    _finite(values, training.progress.step)
+    values = flat(found.scores, "validation")
     values["score"] = float(training.progress.score or 0.0)
     yield News(training.progress.step, values, settle=True)
     yield News(training.progress.step, checkpoint=training.save())
@@ -114,19 +108,8 @@ def _losses(
         for task, total in zip(tasks, sums, strict=True)
         if terms.get(task)
     }
-    _finite(values, step)
+    finite(values, f"step {step}")
     return values
-
-
-def _finite(values: Mapping[str, float], step: int) -> None:
-    """Raise ``FloatingPointError`` if a loss is not a finite number; all ranks see the same."""
-    found = {key: value for key, value in values.items() if not math.isfinite(value)}
-    if found:
-        raise FloatingPointError(
-            f"step {step}: {', '.join(f'{key} is {value}' for key, value in found.items())}; "
-            f"expected finite numbers. The last checkpoint is still good. "
-            f"Lower optimizer.lr, or set train.precision=fp32."
-        )
 
 
 def _rates(training: Training) -> dict[str, float]:
@@ -144,4 +127,6 @@ def test_scores(work: Work) -> Evaluation:
         for task in families
         if "test" in work.prepared.tasks[task].splits
     }
-    return evaluate(model, present, work.experiment.batch.micro_tokens, work.world)
+    found = evaluate(model, present, work.experiment.batch.micro_tokens, work.world)
+    finite(flat(found.scores, "test"), "after training")
+    return found

@@ -19,7 +19,7 @@ from orchestrator import checkpoint, folds, keyed, weights
 from orchestrator.balance import Balance
 from orchestrator.checkpoint import Progress
 from orchestrator.dealer import Dealer, GlobalPart
-from orchestrator.evaluate import Evaluation, chosen_rows, evaluate, main_score
+from orchestrator.evaluate import Evaluation, chosen_rows, evaluate, finite, flat, main_score
 from orchestrator.model import MultiTaskModel
 from orchestrator.optimizer import Layers, groups
 from orchestrator.readings import Reader
@@ -161,7 +161,10 @@ class Training:
         return told, part
 
     def evaluate(self) -> Evaluation:
-        """Score the validation rows and bring best score and patience up to date."""
+        """Score the validation rows and bring best score and patience up to date.
+
+        Raises ``FloatingPointError`` if weights are beyond use.
+        """
         rows = self.experiment.train.evaluate_rows
         found = evaluate(
             self._evaluated(),
@@ -171,6 +174,7 @@ class Training:
             None if rows == "all" else rows,
             self.experiment.train.seed,
         )
+        finite(flat(found.scores, "validation"), f"step {self.progress.step}")
         mains = {task: family.main for task, family in self.families.items()}
         score = self._score(found.scores, mains)
         step, old = self.progress.step, self.progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,16 +18,17 @@ _MOST = 0.95
 """Share of a column that must be decimals or lists for the rest to be bad rows."""
 
 
-def typed(sheets: Sequence[Sheet]) -> list[Sheet]:
+def typed(sheets: Sequence[Sheet], plain: Collection[str] = ()) -> list[Sheet]:
     """Turn columns of strings into what they are in all splits of a task alike.
 
-    Only whole numbers, numbers, and lists written as JSON are told apart from text; 007 is text,
-    a code. A column where nearly all values are decimals or lists is one of these, and the rows
-    that differ are bad.
+    Those that are ``plain`` stay texts, whatever they look like. Else only whole numbers, numbers,
+    and lists written as JSON are told apart from text; 007 is text, a code. A column where nearly
+    all values are decimals or lists is one of these, and the rows that differ are bad.
     """
     if not sheets:
         return []
-    meanings = {column: _meaning(sheets, column) for column in sheets[0].table.column_names}
+    names = sheets[0].table.column_names
+    meanings = {column: _meaning(sheets, column) for column in names if column not in plain}
     return [_convert(found, meanings) for found in sheets]
 
 

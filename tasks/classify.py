@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 from sklearn import metrics
 from torch import Tensor
 
@@ -27,11 +27,15 @@ class ClassifyData(InputData):
     """A list of chances instead, one for each of ``classes``: soft labels."""
     classes: list[str] | None = None
     """What the chances are of, in their order."""
+    labels: list[str] | None = Field(None, min_length=1)
+    """The label set, where it should not be read off the training rows."""
 
     @model_validator(mode="after")
     def _both(self) -> ClassifyData:
         if (self.distribution is None) != (self.classes is None):
             raise ValueError("distribution and classes go together: give both, or neither")
+        if self.distribution and (beside := {"label", "labels"} & self.model_fields_set):
+            raise ValueError(f"{min(beside)} stands beside distribution, which takes its place")
         return self
 
 
@@ -63,7 +67,7 @@ class Classify(InputFamily[ClassifyData], Comparable, Helper):
     def fit(cls, data: ClassifyData, rows: Iterable[Row]) -> dict[str, Any]:
         """Collect the label set of the training rows, unless it was given."""
         if data.classes is not None:
-            return {"labels": labels.fitted(data.classes, (), "classes")}
+            return {"labels": labels.fitted(data.classes, (), "", key="classes")}
         if data.labels is None:
             found = {name for row in rows if (name := labels.name(row.get(data.label))) is not None}
             return {"labels": labels.fitted(None, found, data.label)}

@@ -59,8 +59,6 @@ class Data(BaseModel):
     """Rows with the same value here stay together in limits and cut splits."""
     max_length: int | None = Field(None, ge=8)
     """Tokens a sequence may have; default is what the encoder can read."""
-    labels: list[str] | None = None
-    """The label set, where it should not be read off the training rows."""
     max_bad_rows: int = Field(0, ge=0)
     """Bad rows per split to set aside instead of stopping."""
 
@@ -114,6 +112,8 @@ class Family(ABC, Generic[Keys]):
     """The columns that ``encode`` makes for the head and the loss."""
     main: str
     """The score that ranks runs, in [0, 1] or [-1, 1], more is better."""
+    smooths: ClassVar[bool] = True
+    """Whether its losses know label smoothing."""
 
     def __init__(
         self,
@@ -141,6 +141,11 @@ class Family(ABC, Generic[Keys]):
         return cls.losses
 
     # Rows: plain data in, plain data out.
+
+    @classmethod
+    def plain_columns(cls, data: Keys) -> list[str]:
+        """Name the columns whose cells are texts, also where a text file's look like numbers."""
+        return []
 
     @classmethod
     @abstractmethod

@@ -81,6 +81,11 @@ class Generate(TextFamily[GenerateData]):
         return [*cls.text_columns(data), data.target]
 
     @classmethod
+    def plain_columns(cls, data: GenerateData) -> list[str]:
+        """Name the columns of the texts that are read, and of those that are written."""
+        return [*cls.text_columns(data), data.target]
+
+    @classmethod
     def label_columns(cls, data: GenerateData) -> list[str]:
         """Name the column of the answer."""
         return [data.target]

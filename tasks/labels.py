@@ -44,18 +44,20 @@ def ordered(labels: Iterable[str]) -> list[str]:
         return sorted(found)
 
 
-def fitted(given: Sequence[str] | None, found: Iterable[str], column: str) -> list[str]:
-    """Give the label set of a task: the one given, or what was found in the training rows.
+def fitted(
+    given: Sequence[str] | None, found: Iterable[str], column: str, key: str = "labels"
+) -> list[str]:
+    """Give the label set of a task: the one given under ``key``, or what training rows hold.
 
     Raises ``ValueError`` for fewer than two labels and for a label given twice.
     """
     labels = list(given) if given is not None else ordered(found)
-    where = "labels" if given is not None else f"column {column!r} of the training rows"
+    where = key if given is not None else f"column {column!r} of the training rows"
     if len(labels) < 2:
         only = f"only {labels[0]!r}" if labels else "no label"
         raise ValueError(f"{where} holds {only}; expected at least two different labels.")
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise ValueError(f"labels holds {twice[0]!r} twice; expected each label once.")
+        raise ValueError(f"{key} holds {twice[0]!r} twice; expected each label once.")
     return labels
 
 

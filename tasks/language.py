@@ -166,8 +166,8 @@ class Language(Family[LanguageData]):
         return 0 if row.get(ASKED) else len(columns["nth"])
 
     def gold(self, row: Row) -> dict[str, Any]:
-        """Give what is known of the truth beforehand: nothing, since scores are likelihoods."""
-        return {"nll": 0.0, "tokens": 0, "masks": []}
+        """Give what a perfect prediction would be: scores are likelihoods, so it tells no more."""
+        return {"nll": 0.0, "tokens": 1, "masks": []}
 
     def head(self, width: int, dropout: float) -> LanguageHead:
         """Build the head."""
@@ -204,10 +204,10 @@ class Language(Family[LanguageData]):
         self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
     ) -> dict[str, float]:
         """Give the perplexity of the hidden tokens of all rows, and one over it."""
-        if not golds:
+        tokens = sum(p["tokens"] for p in predictions)
+        if not tokens:
             return {"inverse_perplexity": 0.0, "perplexity": 0.0}
-        nll = math.fsum(p["nll"] for p in predictions)
-        mean = min(nll / max(1, sum(p["tokens"] for p in predictions)), MOST)
+        mean = min(math.fsum(p["nll"] for p in predictions) / tokens, MOST)
         return {"inverse_perplexity": math.exp(-mean), "perplexity": math.exp(mean)}
 
     def ask(self, record: Row) -> Row | None:

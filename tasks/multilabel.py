@@ -27,7 +27,7 @@ CHOSEN = 0.5
 class MultilabelData(InputData):
     """Where the input (see ``InputData``) and its list of labels stand."""
 
-    labels: str = "labels"  # type: ignore[assignment]
+    labels: str = "labels"
     """The column of the labels, a list that may be empty."""
     classes: list[str] | None = None
     """The label set, where it should not be read off the training rows."""
@@ -58,7 +58,7 @@ class Multilabel(InputFamily[MultilabelData], Comparable, Helper):
     def fit(cls, data: MultilabelData, rows: Iterable[Row]) -> dict[str, Any]:
         """Collect the label set of the training rows, unless it was given."""
         found = data.classes or labels.tags_in(rows, data.labels)
-        return {"labels": labels.fitted(data.classes, found, data.labels)}
+        return {"labels": labels.fitted(data.classes, found, data.labels, key="classes")}
 
     @classmethod
     def column_names(cls, data: MultilabelData) -> list[str]:
@@ -143,7 +143,10 @@ class Multilabel(InputFamily[MultilabelData], Comparable, Helper):
     def score(
         self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
     ) -> dict[str, float]:
-        """Give macro F1 and average precision over the labels that occur, and micro F1."""
+        """Give macro F1 and average precision over the labels that occur, and micro F1.
+
+        A true label outside the set cannot be given: both count 0 for it.
+        """
         names = ("macro_f1", "micro_f1", "average_precision")
         true = [set(gold["labels"]) for gold in golds]
         given = [set(prediction["labels"]) for prediction in predictions]
@@ -157,6 +160,8 @@ class Multilabel(InputFamily[MultilabelData], Comparable, Helper):
         there = gold.any(0)
         ranked = [
             metrics.average_precision_score(gold[:, place], chances[:, place])
+            if seen[place] in self.places
+            else 0.0
             for place in np.flatnonzero(there)
         ]
         return {

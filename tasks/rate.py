@@ -85,6 +85,7 @@ class Rate(TextFamily[RateData]):
     losses = {"mse": Plain, "huber": numbers.Huber, "pairwise": Pairwise}  # noqa: RUF012 (constant)
     columns = {"user": torch.int64, "target": torch.float32}  # noqa: RUF012 (a constant)
     main = "closeness"
+    smooths = False
 
     def bind(self) -> None:
         """Take the scale of the ratings, and number the users."""

@@ -31,6 +31,7 @@ class Regress(InputFamily[RegressData], Helper):
     columns = {"target": torch.float32}  # noqa: RUF012 (a constant of the class)
     gives = "row"
     main = "pearson"
+    smooths = False
 
     def bind(self) -> None:
         """Take the scale of the numbers."""

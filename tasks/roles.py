@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from tasks import labels, words
@@ -27,6 +28,8 @@ class RolesData(Data):
     """The index of the predicate among the words."""
     tags: str = "tags"
     """B-/I-/O tags of this predicate's roles."""
+    labels: list[str] | None = Field(None, min_length=1)
+    """The label set, where it should not be read off the training rows."""
     mark: Literal["input", "head"] = "input"
     """``input`` adds a learnt vector to the predicate's embedding; ``head`` tells only the head."""
 

@@ -14,6 +14,8 @@ from tasks.files import Sheet
 from tasks.splits import Splits
 
 SPLITS = ("train", "validation", "test")
+LABELS = "labels"
+"""What families fit under this name is a label set."""
 NUMBERS = (pa.int32(), pa.int64(), pa.float32(), pa.float64())
 
 
@@ -37,11 +39,13 @@ def load(
     the whole training split, and the splits. Raises ``RowError`` with every problem found.
     """
     try:
-        sheets = _sheets(data, _columns(family, data), places)
+        sheets = _sheets(data, _columns(family, data), places, family.plain_columns(data))
         fitted, found, problems = checks.checked(name, family, data, sheets)
         own = list(found.rows)
         if not problems:
-            _cut_and_limit(name, family(data, fitted), found, seed)
+            if "validation" not in own:
+                fitted = _cut(name, family(data, fitted), found, seed)
+            _limit(name, data, found, seed)
     except (ValueError, LookupError) as error:
         raise RowError([f"tasks.{name}: {error}"]) from error
     try:
@@ -62,7 +66,9 @@ def _columns(family: type[Family[Any]], data: Data) -> list[str]:
     return list(dict.fromkeys([*columns, data.group] if data.group else columns))
 
 
-def _sheets(data: Data, columns: Sequence[str], places: Sequence[Path]) -> dict[str, Sheet]:
+def _sheets(
+    data: Data, columns: Sequence[str], places: Sequence[Path], plain: Sequence[str]
+) -> dict[str, Sheet]:
     """Read the used columns of every split from where ``data.path`` points."""
     kind = media.reads(data)
     raw = [] if kind == "text" else [getattr(data, kind)]
@@ -84,7 +90,7 @@ def _sheets(data: Data, columns: Sequence[str], places: Sequence[Path]) -> dict[
     paths = _files(data.path, places)
     sheets = {split: files.read(path, columns, raw) for split, path in paths.items()}
     untyped = [split for split, sheet in sheets.items() if sheet.untyped]
-    typed = cells.typed([sheets[split] for split in untyped])
+    typed = cells.typed([sheets[split] for split in untyped], plain)
     sheets |= dict(zip(untyped, typed, strict=True))
     if not raw:
         return sheets
@@ -131,18 +137,28 @@ def _files(path: str, places: Sequence[Path]) -> dict[str, Path]:
 _EXPECTED = "train.{" + ",".join(files.FORMATS) + "}"
 
 
-def _cut_and_limit(name: str, family: Family[Any], found: Splits, seed: int) -> None:
-    """Cut a validation split where there is none, then limit the training rows."""
+def _cut(name: str, family: Family[Any], found: Splits, seed: int) -> dict[str, Any]:
+    """Cut a validation split off the training rows; give what the family fits to those that stay.
+
+    The label set alone is that of all of them.
+    """
     train = found.rows["train"]
-    if "validation" not in found.rows:
-        kept, taken = splits.cut(train, family, name, seed)
-        _take(found, "validation", "train", taken)
-        _take(found, "train", "train", kept)
-        found.notes.append(
-            f"tasks.{name}: no validation split, so {len(taken)} of {train.num_rows} training rows"
-            f" are cut from {found.sources['train']}."
-        )
-    limited = splits.limited(found.rows["train"], family.data, name, seed)
+    kept, taken = splits.cut(train, family, name, seed)
+    _take(found, "validation", "train", taken)
+    _take(found, "train", "train", kept)
+    found.notes.append(
+        f"tasks.{name}: no validation split, so {len(taken)} of {train.num_rows} training rows"
+        f" are cut from {found.sources['train']}."
+    )
+    if family.fitted.keys() <= {LABELS}:
+        return dict(family.fitted)
+    own = {LABELS: family.fitted[LABELS]} if LABELS in family.fitted else {}
+    return {**family.fit(family.data, splits.each(found.rows["train"])), **own}
+
+
+def _limit(name: str, data: Data, found: Splits, seed: int) -> None:
+    """Leave the training rows that ``data.limit`` keeps."""
+    limited = splits.limited(found.rows["train"], data, name, seed)
     if limited is not None:
         _take(found, "train", "train", limited)
 

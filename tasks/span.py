@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -81,7 +82,8 @@ class Span(Family[SpanData], Comparable):
     def fit(cls, data: SpanData, rows: Iterable[Row]) -> dict[str, Any]:
         """Find the longest answer."""
         answers = (row.get(data.answer) for row in rows)
-        longest = max((len(text) for text in answers if isinstance(text, str)), default=0)
+        given = (text for text in answers if isinstance(text, str) and not _blank(text))
+        longest = max(map(len, given), default=0)
         if not longest:
             raise ValueError(f"column {data.answer!r} of the training rows holds no answer.")
         return {"longest": longest}
@@ -91,6 +93,11 @@ class Span(Family[SpanData], Comparable):
         """Name the columns in use."""
         names = [data.question, data.context, data.answer, data.start]
         return names + ([data.answers] if data.answers else [])
+
+    @classmethod
+    def plain_columns(cls, data: SpanData) -> list[str]:
+        """Name the columns of question, context and answer."""
+        return [data.question, data.context, data.answer]
 
     def fault(self, row: Row, training: bool) -> Fault | None:
         """Say what is wrong with a row. The start of no answer may be anything."""
@@ -231,7 +238,8 @@ class Span(Family[SpanData], Comparable):
     ) -> dict[str, float]:
         """Give the mean exact match and F1 of words, as SQuAD 2.0 (Rajpurkar et al. 2018) does.
 
-        Both ignore case, punctuation and articles, and take the best of the right answers.
+        Both ignore case, punctuation and articles, and take the best of the right answers. Those of
+        which nothing else is left do not count beside others.
         """
         from torchmetrics.functional.text.squad import squad
 
@@ -241,9 +249,10 @@ class Span(Family[SpanData], Comparable):
             {"id": str(place), "prediction_text": _text(gold["context"], prediction)}
             for place, (prediction, gold) in enumerate(zip(predictions, golds, strict=True))
         ]
+        right = [[text for text in gold["answers"] if _says(text)] or [""] for gold in golds]
         true: list[Any] = [
-            {"id": str(place), "answers": {"text": gold["answers"] or [""], "answer_start": [0]}}
-            for place, gold in enumerate(golds)
+            {"id": str(place), "answers": {"text": own, "answer_start": [0]}}
+            for place, own in enumerate(right)
         ]
         found = squad(given, true)
         return {name: float(found[name]) / 100 for name in ("exact_match", "f1")}
@@ -273,6 +282,12 @@ class Span(Family[SpanData], Comparable):
 def _blank(answer: Any) -> bool:
     """Say whether an answer stands for none."""
     return answer is None or not answer.strip()
+
+
+def _says(answer: str) -> bool:
+    """Say whether anything is left of an answer without punctuation and articles."""
+    words = "".join(c for c in answer.lower() if c not in string.punctuation).split()
+    return any(word not in ("a", "an", "the") for word in words)
 
 
 def _text(context: str, span: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from tasks import gazetteer, labels, words
@@ -32,6 +33,8 @@ class TagData(Data):
 
     tokens: str = "tokens"
     tags: str = "tags"
+    labels: list[str] | None = Field(None, min_length=1)
+    """The label set, where it should not be read off the training rows."""
     gazetteer: str | None = None
     """A file of phrases with their types, which the head is told of."""
 

@@ -75,6 +75,11 @@ class TextFamily(Family[Keys]):
         """Name the columns of the texts."""
         return [data.text, *([data.pair] if data.pair else [])]
 
+    @classmethod
+    def plain_columns(cls, data: Keys) -> list[str]:
+        """Name the columns of the texts."""
+        return cls.text_columns(data)
+
     def text_fault(self, row: Row) -> Fault | None:
         """Say what is wrong with the texts of a row."""
         for column in self.text_columns(self.data):

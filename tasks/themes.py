@@ -6,6 +6,7 @@ import base64
 import itertools
 import math
 import re
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 from scipy.optimize import nnls
@@ -27,8 +29,8 @@ from sklearn.feature_extraction.text import (
 
 Array = NDArray[np.float64]
 
-WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?")
-"""Letters, with what an apostrophe joins to them."""
+WORD = regex.compile(r"\p{L}[\p{L}\p{M}]*(?:['\u2019]\p{L}[\p{L}\p{M}]*)?")
+"""Letters with their marks (vowel signs, accents), with what an apostrophe joins to them."""
 POSSESSIVE = re.compile(r"['\u2019]s$")
 CONTRACTED = re.compile(r"(?:n['\u2019]t|['\u2019](?:ll|re|ve|[dm]))$")
 """Ends of verbs that say nothing of a subject: don't, we'll, they've."""
@@ -45,7 +47,8 @@ def terms(text: str) -> list[str]:
 
     A possessive 's is cut off; single letters are left out, and what English uses everywhere.
     """
-    found = (POSSESSIVE.sub("", word) for word in WORD.findall(text.lower()))
+    plain = unicodedata.normalize("NFC", text).lower()
+    found = (POSSESSIVE.sub("", word) for word in WORD.findall(plain))
     return [
         word
         for word in found

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tasks import cells, files, rows
+from tasks.generate import Generate
 from tasks.roles import Roles
+from tasks.span import Span
 from tasks.tag import Tag
 from tests.written import load, save, write
 
@@ -67,3 +69,18 @@ def test_whole_numbers_of_one_split_are_text_where_another_split_has_text(tmp_pa
     _, found = load(tmp_path / "d")
     assert [row["label"] for row in found.each("validation")] == ["1"]
     assert found.strange["validation"] == 0
+
+
+def test_texts_that_look_like_numbers_or_lists_are_texts_where_a_task_has_its_texts(
+    tmp_path: Path,
+) -> None:
+    flat = [
+        {"text": "[sic]", "target": "1999", "question": "2", "context": "7 of 9", "answer": "7"}
+    ] * 3
+    for split in ("train", "validation"):
+        save(tmp_path / f"{split}.csv", [{**row, "start": "0"} for row in flat])
+    _, written = load(tmp_path, Generate)
+    assert next(written.each("train")) == {"text": "[sic]", "target": "1999"}
+    _, asked = load(tmp_path, Span)
+    found = next(asked.each("train"))
+    assert (found["question"], found["answer"], found["start"]) == ("2", "7", 0)

@@ -64,3 +64,13 @@ def test_scores_are_zero_apart_for_the_truth_and_all_apart_for_the_opposite() ->
     assert opposite["js_similarity"] == pytest.approx(0.0, abs=1e-4)
     half = chances.scores([([0.5, 0.5], [1.0, 0.0])])
     assert half["kl"] == pytest.approx(math.log(2))
+
+
+def test_kl_at_a_temperature_is_its_formula() -> None:
+    """Hinton et al. 2015: both sides softened, times the square of the temperature."""
+    logits, true = torch.tensor([[1.0, -2.0, 0.5]]), torch.tensor([[0.7, 0.2, 0.1]])
+    heat = 3.0
+    softened = (true.log() / heat).softmax(1)
+    expected = (softened * (softened.log() - (logits / heat).log_softmax(1))).sum() * heat**2
+    found = chances.loss({"name": "kl", "temperature": heat}, logits, true)
+    assert found.item() == pytest.approx(expected.item() / math.log(3), rel=1e-5)

@@ -71,3 +71,12 @@ def test_a_classify_head_is_the_classifier_of_bert_and_of_roberta(kind: str) -> 
     hidden = encoder(ids).last_hidden_state[0]
     batch, _ = packed(family, TEXTS[:1], reader())
     torch.testing.assert_close(head(hidden, batch.rows["task"]), model(ids).logits)
+
+
+def test_soft_labels_are_scored_against_their_mode() -> None:
+    keys = {"distribution": "chances", "classes": ["a", "b"]}
+    golds = [{"chances": [own, 1 - own]} for own in (0.9, 0.6, 0.2, 0.4)]
+    family = fitted(Classify, golds, **keys)
+    true = [family.gold(row) for row in golds]
+    found = [{"label": label, "probabilities": {"a": 0.5, "b": 0.5}} for label in "abba"]
+    assert family.score(found, true)["accuracy"] == 0.5

@@ -156,3 +156,38 @@ def test_gradients_are_not_combined_where_weights_are_divided(
         "weights to have gradients of. Set deepspeed.zero_stage=2 or weighting=fixed"
     ]
     assert parse(tiny_experiment(weighting=weighting)).weighting.name == weighting
+
+
+REGRESS = {"family": "regress", "data": {"path": "here", "target": "target"}}
+
+
+def test_label_smoothing_is_inherited_where_there_are_labels_and_refused_elsewhere(
+    tiny_experiment: Build,
+) -> None:
+    tree = tiny_experiment(**{"regularization.label_smoothing": 0.1, "tasks.size": REGRESS})
+    found = {t: own.regularization.label_smoothing for t, own in parse(tree).tasks.items()}
+    assert found == {"sentiment": 0.1, "topic": 0.1, "size": 0.0}
+    own = {**REGRESS, "regularization": {"label_smoothing": 0.3}}
+    assert problems(tiny_experiment(**{"tasks.size": own})) == [
+        "tasks.size.regularization.label_smoothing is 0.3, but the family regress learns numbers, "
+        "which have no labels to smooth. Leave it out"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"labels": ["a", "b"]}, "tasks.size.data.labels is not a setting"),
+        (
+            {"label": "y", "distribution": "p", "classes": ["a", "b"]},
+            "label stands beside distribution, which takes its place",
+        ),
+    ],
+)
+def test_keys_that_would_say_nothing_are_refused(
+    tiny_experiment: Build, data: dict[str, Any], expected: str
+) -> None:
+    family = "classify" if "distribution" in data else "regress"
+    own = {"family": family, "data": {"path": "here", **data}}
+    (found,) = problems(tiny_experiment(**{"tasks.size": own}))
+    assert expected in found

@@ -230,3 +230,13 @@ def test_ranks_with_and_without_rows_search_together_at_zero_stage_3(pair: Worke
     assert (len(found), nothing) == (3, [])
     for name, value in expected.items():
         torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_input_and_output_embeddings_are_one_matrix() -> None:
+    head, hidden = decoder(6, 1), torch.randn(4, 16)
+    found: list[Tensor] = []
+    head.norm.register_forward_hook(lambda _, given, state: found.append(state.detach()))
+    logits = head.train()(hidden, rows([4], [[2, 0, 5]]))["logits"]
+    torch.testing.assert_close(logits, found[0].reshape(-1, 16) @ head.tokens.T)
+    names = [name for name, p in head.named_parameters() if 6 in p.shape]
+    assert names == ["tokens"], "nothing else has the size of the vocabulary"

@@ -168,3 +168,8 @@ def test_a_tokenizer_without_a_mask_is_a_problem_of_the_experiment(tmp_path: Pat
     prepared = prepare(parse(tree), [], tmp_path, own)
     fitted = prepared.tasks["words"].fitted
     assert (fitted["pieces"][fitted["mask"]], len(fitted["special"])) == ("[MASK]", 5)
+
+
+def test_where_nothing_was_hidden_nothing_is_claimed(family: Language) -> None:
+    found = family.score([{"nll": 0.0, "tokens": 0, "masks": []}], [{}])
+    assert found == {"inverse_perplexity": 0.0, "perplexity": 0.0}

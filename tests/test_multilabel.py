@@ -66,3 +66,12 @@ def test_a_gold_label_outside_the_set_counts_as_missed() -> None:
     scores = family().score([prediction], [{"labels": ["a", "z"]}])
     assert scores["macro_f1"] == pytest.approx(0.5)
     assert scores["micro_f1"] == pytest.approx(2 / 3)
+
+
+def test_a_gold_label_outside_the_set_has_no_precision() -> None:
+    golds: list[Row] = [{"labels": ["a", "z"]}, {"labels": ["z"]}]
+    given = [
+        {"labels": ["a"], "probabilities": {"a": 0.9, "b": 0.1, "c": 0.0}},
+        {"labels": [], "probabilities": {"a": 0.2, "b": 0.1, "c": 0.0}},
+    ]
+    assert family().score(given, golds)["average_precision"] == 0.5

@@ -172,3 +172,18 @@ def test_items_that_training_never_saw_are_scored_apart() -> None:
     found = rate.score([{"value": 4.0}, {"value": 4.0 + sd}], [seen, new])
     assert found["closeness_new_items"] == pytest.approx(0.5)
     assert "closeness_new_items" not in rate.score([{"value": 4.0}], [seen])
+
+
+def test_only_the_ten_best_of_a_user_are_ranked() -> None:
+    """By hand (Jarvelin and Kekalainen 2002): gains 1, ..., 12 given in the opposite order."""
+    values = [float(n) for n in range(1, 13)]
+    golds: list[dict[str, Any]] = [
+        {"user": "ann", "item": str(n), "value": value} for n, value in enumerate(values)
+    ]
+    given = [{"value": -value} for value in values]
+
+    def gain(order: list[float]) -> float:
+        return sum(v / math.log2(place + 2) for place, v in enumerate(order[:10]))
+
+    expected = gain(values) / gain(values[::-1])
+    assert family().score(given, golds)["ndcg_at_10"] == pytest.approx(expected)

@@ -7,8 +7,12 @@ import pytest
 
 from tasks import rows
 from tasks.classify import Classify
+from tasks.family import Family
+from tasks.generate import Generate
+from tasks.rate import Rate
 from tasks.regress import Regress
 from tasks.roles import FIRST, PREDICATES, Roles
+from tasks.topics import Topics
 from tests.written import load, save, sentences, write
 
 
@@ -155,3 +159,36 @@ def test_the_built_in_corpus_is_loaded_by_its_path() -> None:
     assert found.sources["train"] == "builtin:demo?size=60"
     with pytest.raises(rows.RowError, match=r"tasks\.topic: .*built-in corpus 'dmo'"):
         rows.load("topic", Classify, Classify.Data(path="builtin:dmo"), [], 0)
+
+
+CUT: list[tuple[type[Family[Any]], dict[str, Any]]] = [
+    (Regress, {}),
+    (Rate, {"item": "item"}),
+    (Generate, {"vocabulary": 400}),
+    (Topics, {"topics": 2}),
+]
+
+
+@pytest.mark.parametrize(("family", "keys"), CUT, ids=[kind.__name__ for kind, _ in CUT])
+def test_what_is_cut_for_validation_teaches_a_family_nothing(
+    tmp_path: Path, family: type[Family[Any]], keys: dict[str, Any]
+) -> None:
+    """Each row has words, a user, an item and a number of its own."""
+    words = ["".join(chr(97 + n // size % 6) for size in (1, 6, 36)) + "ing" for n in range(200)]
+    found = [
+        {
+            "text": f"{word} {word} and {words[n - 1]}",
+            "user": f"u{n}",
+            "item": f"i{n}",
+            "target": f"{word}{word}" if family is Generate else float(n * n),
+        }
+        for n, word in enumerate(words)
+    ]
+    write(tmp_path, train=found)
+    fitted, splits = load(tmp_path, family, **keys)
+    data = family.Data(path=str(tmp_path), **keys)
+    left = {row["text"] for row in splits.each("train")}
+    kept = [row for row in found if row["text"] in left]
+    assert len(kept) == 150
+    assert fitted == family.fit(data, kept)
+    assert fitted != family.fit(data, found)

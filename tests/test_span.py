@@ -71,6 +71,8 @@ def choice(text: str | None, context: str) -> dict[str, Any]:
         (None, [], 1, 1),
         ("dog.", [], 0, 0),
         (None, ["dog"], 0, 0),
+        (None, ["A", "old dog"], 0, 0),  # a reference of articles alone is none beside others
+        (None, ["A"], 1, 1),
     ],
 )
 def test_scores_are_those_of_squad(

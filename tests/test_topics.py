@@ -180,3 +180,22 @@ def test_coherence_words_and_rows_without_a_topic_are_told() -> None:
 def test_topics_of_a_subject_cohere_more_than_a_mixture_of_them() -> None:
     mixed = [list(own) for own in zip(PETS, SKY, FOOD, strict=True)]
     assert themes.npmi(fit().words, texts()) > themes.npmi(mixed, texts())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("हिन्दी भाषा में", ["हिन्दी", "भाषा", "में"]),
+        ("قَالَ كِتَاب", ["قَالَ", "كِتَاب"]),
+        ("re\u0301sume\u0301 of a naïve café", ["résumé", "naïve", "café"]),
+    ],
+)
+def test_words_keep_their_marks_in_every_script(text: str, expected: list[str]) -> None:
+    assert themes.terms(text) == expected
+
+
+def test_top_topic_accuracy_counts_the_rows_whose_likeliest_topic_is_right() -> None:
+    found = fit()
+    golds = [found.gold({"text": own[0]}) for own in (PETS, SKY, FOOD, PETS)]
+    wrong = {**golds[3], "topic": golds[1]["topic"], "distribution": golds[1]["distribution"]}
+    assert found.score([*golds[:3], wrong], golds)["accuracy"] == 0.75
