@@ -49,12 +49,14 @@ KINDS: dict[type[nn.Module], Any] = {nn.Linear: _Linear, Conv1D: _Conv1D}
 
 
 def apply(network: nn.Module, rate: float, first: Mapping[str, Tensor]) -> None:
-    """Mix every linear layer of ``network``; ``first`` are its first weights by parameter name.
+    """Mix the linear layers of ``network`` that ``first`` has the first weights of, by name.
 
     Parameters keep their names and order; nothing is added to what is saved.
     """
     for name, module in network.named_modules():
-        if mixed := KINDS.get(type(module)):
+        mixed, begun = KINDS.get(type(module)), first.get(f"{name}.weight")
+        if mixed is not None and begun is not None:
+            begun = begun.to(module.weight.device, copy=True)  # type: ignore[union-attr, arg-type]
             module.__class__ = mixed
-            module.register_buffer("first", first[f"{name}.weight"].clone(), persistent=False)
+            module.register_buffer("first", begun, persistent=False)
             module.rate = rate  # type: ignore[assignment]

@@ -45,7 +45,7 @@ REFUSED = {
     "gradient_allreduce_op": "gradients are averaged over the workers",
 }
 """Keys that would be overwritten, or would break what the engine promises, and why."""
-OFFLOAD = "offloading needs an operator of DeepSpeed's own, and nothing is compiled here"
+OFFLOAD = "offloading needs DeepSpeedCPUAdam, and nothing is compiled here"
 
 
 def incoherent(experiment: Experiment, names: Sequence[Any]) -> list[Problem]:
@@ -149,6 +149,7 @@ def _whole_matrices(experiment: Experiment) -> Iterator[Problem]:
 
 def _read_twice(experiment: Experiment) -> Iterator[Problem]:
     """Find R-Drop on tasks whose answers cannot be compared; these do not inherit it."""
+    yield from _reaches_none(experiment, "r_drop")
     for name, task in experiment.tasks.items():
         strength = task.regularization.r_drop
         if strength and not issubclass(tasks.get(task.family), Comparable):
@@ -160,8 +161,20 @@ def _read_twice(experiment: Experiment) -> Iterator[Problem]:
             )
 
 
+def _reaches_none(experiment: Experiment, key: str) -> Iterator[Problem]:
+    """Find a strength for all tasks that none of their families can have."""
+    strength = getattr(experiment.regularization, key)
+    own = [getattr(task.regularization, key) for task in experiment.tasks.values()]
+    if strength and own and not any(own):
+        yield Problem(
+            f"regularization.{key}",
+            f"is {strength:g}, and acts on none of these tasks' families. Leave it out",
+        )
+
+
 def _smoothed(experiment: Experiment) -> Iterator[Problem]:
     """Find label smoothing where there are no labels; these tasks do not inherit it."""
+    yield from _reaches_none(experiment, "label_smoothing")
     for name, task in experiment.tasks.items():
         strength = task.regularization.label_smoothing
         if strength and not tasks.get(task.family).smooths:
@@ -174,6 +187,11 @@ def _smoothed(experiment: Experiment) -> Iterator[Problem]:
 
 def _penalties(own: Mapping[str, float]) -> Iterator[Problem]:
     for name in own:
+        if ":" not in name:
+            known = "; set regularization.l2_sp" if name == "l2_sp" else ""
+            text = f"is no function of your own; expected package.module:function{known}"
+            yield Problem(f"regularization.penalties.{name}", text)
+            continue
         try:
             penalties.get(name)
         except ValueError as error:
@@ -195,8 +213,14 @@ def _deepspeed(config: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(place, f"is computed here; set {COMPUTED[key]} instead")
         elif key in REFUSED:
             yield Problem(place, f"cannot be set: {REFUSED[key]}; leave it out")
-        elif re.match(r"zero_optimization\.(cpu_)?offload", key):
+        elif re.match(r"zero_optimization\.(cpu_)?offload", key) and not _stays(inner, key):
             yield Problem(place, f"cannot be set: {OFFLOAD}; leave it out")
+
+
+def _stays(inner: Mapping[str, Any], key: str) -> bool:
+    """Say whether an entry of ``zero_optimization`` says that nothing is to be offloaded."""
+    own = inner[key.partition(".")[2]]
+    return own in (False, None) or (isinstance(own, Mapping) and own.get("device") == "none")
 
 
 def _tracking(uri: str | None) -> Iterator[Problem]:

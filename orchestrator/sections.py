@@ -72,7 +72,9 @@ class Optimizer(Section):
     """One group of parameters' optimizer and schedule."""
 
     name: Literal["adamw", "adam", "sgd", "lion", "adafactor"] = "adamw"
-    """adafactor needs ``deepspeed.zero_stage: 0``, since it looks at whole matrices."""
+    """AdamW (Loshchilov and Hutter 2019), Adam (Kingma and Ba 2015), SGD with momentum, Lion (Chen
+    et al. 2023), Adafactor (Shazeer and Stern 2018). The last needs ``deepspeed.zero_stage: 0``,
+    since it looks at whole matrices."""
     lr: float = Field(5e-5, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     """Added to the gradient for adam and sgd, decoupled for the others."""
@@ -92,7 +94,9 @@ class HeadRegularization(Section):
     """What keeps one head from learning its training rows by heart."""
 
     head_dropout: Share = 0.1
+    """Of what the last layer of the head reads (Srivastava et al. 2014)."""
     label_smoothing: Share = 0.0
+    """Share of the truth that is spread evenly (Szegedy et al. 2016)."""
     r_drop: float = Field(0.0, ge=0)
     """Above 0: each training row is read twice, and how strongly both answers are to agree (alpha
     of Wu et al. 2021). For families whose answers are chances."""
@@ -106,7 +110,7 @@ class Regularization(HeadRegularization):
     attention_dropout: Share = 0.1
     l2_sp: float = Field(0.0, ge=0)
     """How strongly the encoder is drawn to its first weights (Li et al. 2018)."""
-    penalties: dict[str, float] = Field(default_factory=dict)
+    penalties: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """Of one's own on the encoder's weights: ``package.module:function`` to its strength."""
     mixout: Share = 0.0
     """Chance of each weight of the encoder's linear layers to stand at its first value in a step
@@ -114,12 +118,13 @@ class Regularization(HeadRegularization):
     layer_decay: float = Field(1.0, gt=0, le=1)
     """Factor on the learning rate from each layer of the encoder to the one below it."""
     reinit_layers: int = Field(0, ge=0)
-    """Top layers of the encoder that are drawn anew at the start (Zhang et al. 2021)."""
+    """Top layers of the encoder that are drawn anew at the start (Zhang et al. 2021); l2_sp and
+    mixout leave them alone."""
     ema: Share = 0.0
     """Above 0: an average of the weights, of which each step keeps this share, is what is scored,
     saved and exported."""
     clip: float = Field(1.0, ge=0)
-    """Largest norm of the whole gradient; 0 does not clip."""
+    """Largest norm of the whole gradient (Pascanu et al. 2013); 0 does not clip."""
 
 
 def drawn(own: Regularization) -> dict[str, float]:
@@ -241,7 +246,7 @@ class Train(Section):
     evaluate_rows: Annotated[int | Literal["all"], BeforeValidator(_whole_or("all"))] = "all"
     """Validation rows to look at per task."""
     patience: Annotated[Annotated[int, Field(ge=1)] | None, NONE] = None
-    """Evaluations without a better score after which training stops."""
+    """Evaluations without a better score after which training stops (Prechelt 1998)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16: autocast over fp32 parameters; auto: where the hardware has it."""
     retries: int = Field(2, ge=0)

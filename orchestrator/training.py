@@ -108,8 +108,13 @@ class Training:
             for name, _, parameter in model.named() if raw else ():
                 parameter.copy_(raw[name])
         if own.mixout and self.depths:
-            prefix = "encoder.network."
-            whole = {n.removeprefix(prefix): w for n, w in first.items() if n.startswith(prefix)}
+            prefix, layers = "encoder.network.", model.encoder.layers
+            top = layers - own.reinit_layers  # above it there is nothing to go back to
+            whole = {
+                name.removeprefix(prefix): weight
+                for name, weight in first.items()
+                if name.startswith(prefix) and depth(name, layers) <= top
+            }
             mixout.apply(model.encoder.network, own.mixout, whole)
         self.engine = self.work.make_engine(model, self._groups(model))
         if drawn(own):

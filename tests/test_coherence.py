@@ -191,3 +191,31 @@ def test_keys_that_would_say_nothing_are_refused(
     own = {"family": family, "data": {"path": "here", **data}}
     (found,) = problems(tiny_experiment(**{"tasks.size": own}))
     assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "expected"),
+    [
+        ({"regularization.penalties": {"l2_sp": 0.5}}, "penalties.l2_sp", "regularization.l2_sp"),
+        ({"regularization.penalties": {"mine": 0.5}}, "penalties.mine", "package.module:function"),
+        ({"regularization.penalties": {"a:b": -1.0}}, "penalties.a:b", "is -1"),
+        ({"tasks": {"size": REGRESS}, "regularization.r_drop": 1.0}, "r_drop", "acts on none"),
+        (
+            {"tasks": {"size": REGRESS}, "regularization.label_smoothing": 0.1},
+            "label_smoothing",
+            "acts on none",
+        ),
+    ],
+)
+def test_strengths_that_would_do_nothing_or_harm_are_refused(
+    tiny_experiment: Build, changes: dict[str, Any], place: str, expected: str
+) -> None:
+    found = problems(tiny_experiment(**changes))
+    assert len(found) == 1
+    assert found[0].startswith(f"regularization.{place} ")
+    assert expected in found[0]
+
+
+def test_what_offloads_nothing_is_allowed(tiny_experiment: Build) -> None:
+    own = {"zero_optimization": {"offload_optimizer": {"device": "none"}, "cpu_offload": False}}
+    assert parse(tiny_experiment(**{"deepspeed.config": own})).deepspeed.config == own

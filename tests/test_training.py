@@ -83,8 +83,10 @@ def test_every_strength_reaches_what_it_acts_on(
     smoothing = {task: family.label_smoothing for task, family in training.families.items()}
     assert smoothing == {"sentiment": 0.24, "topic": 0.32}
 
-    mixed = [m for m in model.encoder.network.modules() if isinstance(m, torch.nn.Linear)]
-    assert {getattr(m, "rate", None) for m in mixed} == {0.26}
+    linear = [n for n, m in model.encoder.network.named_modules() if isinstance(m, torch.nn.Linear)]
+    mixed = {n: getattr(model.encoder.network.get_submodule(n), "rate", None) for n in linear}
+    assert {rate for name, rate in mixed.items() if ".layer.1." not in name} == {0.26}
+    assert {rate for name, rate in mixed.items() if ".layer.1." in name} == {None}
     first = dict(Training(plain, plain.stages[0], Progress(0)).engine.weights())
     moved = {n for n, w in training.engine.weights() if not torch.equal(first[n], w)}
     assert moved
