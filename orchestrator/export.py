@@ -163,7 +163,7 @@ stacked = Stacked(**json.load(open("stack.json")))
 helpers = {task: built(f"helpers/{task}") for task in stacked.features}
 stack = Stack(stacked, encoder.width, helpers.__getitem__)
 stack.load_state_dict(load_file("stack.safetensors"))
-# Between encoder and head: hidden = stack(hidden, rows, helpers.__getitem__)
+# Between encoder and head: hidden, rows = stack(hidden, rows, helpers.__getitem__)
 ```
 """
 

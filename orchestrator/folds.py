@@ -57,30 +57,41 @@ def overlapping(
     return found
 
 
-def assigned(prepared: Prepared, folds: int) -> dict[str, NDArray[np.int64]]:
-    """Give the fold of each training row of each task: the hash of its text, mod ``folds``.
+class Folds:
+    """The fold of each text: its hash, mod ``count``; the same for all tasks.
 
-    Texts that stand together in a row (pairs) are in one fold, with all that stands with them.
+    Texts that stand together in a row of the target (pairs) are in one fold, with all that stands
+    with them there: one model answers the whole row.
     """
-    rows = {task: prepared.open(task, "train") for task in sorted(prepared.tasks)}
-    texts = np.concatenate([own.texts[0] for own in rows.values()])
-    sizes = np.cumsum([0, *(len(own) for own in rows.values())])
-    row = np.concatenate(
-        [own.texts[1] + first for own, first in zip(rows.values(), sizes, strict=False)]
-    )
-    names, text = np.unique(texts, return_inverse=True)
-    count = int(sizes[-1])
-    edges = sparse.coo_array(
-        (np.ones(len(row), bool), (row, count + text)), shape=(count + len(names),) * 2
-    )
-    _, group = sparse.csgraph.connected_components(edges, directed=False)
-    least = np.full(int(group.max(initial=0)) + 1, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(least, group[count:], names)
-    fold = (least[group[:count]] % np.uint64(max(1, folds))).astype(np.int64)
-    return {
-        task: fold[first : first + len(own)]
-        for (task, own), first in zip(rows.items(), sizes, strict=False)
-    }
+
+    def __init__(self, prepared: Prepared, target: str, count: int) -> None:
+        texts, row = prepared.open(target, "train").texts
+        names, text = np.unique(texts, return_inverse=True)
+        rows = int(row.max(initial=-1)) + 1
+        edges = sparse.coo_array(
+            (np.ones(len(row), bool), (row, rows + text)), shape=(rows + len(names),) * 2
+        )
+        _, group = sparse.csgraph.connected_components(edges, directed=False)
+        least = np.full(int(group.max(initial=0)) + 1, np.iinfo(np.uint64).max, np.uint64)
+        np.minimum.at(least, group[rows:], names)
+        self._prepared, self._names, self.count = prepared, names, count
+        self._least = least[group[rows:]]
+        """The text that decides for each text of the target, in the order of ``names``."""
+
+    def of(self, texts: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Give the fold of each text."""
+        place = np.searchsorted(self._names, texts).clip(max=max(0, len(self._names) - 1))
+        known = self._names[place] == texts if len(self._names) else np.zeros(len(texts), bool)
+        deciding = np.where(known, self._least[place] if len(self._names) else texts, texts)
+        return (deciding % np.uint64(self.count)).astype(np.int64)
+
+    def inside(self, task: str, fold: int) -> NDArray[np.bool_]:
+        """Mark a task's training rows that hold a text of a fold, ``[rows]``."""
+        rows = self._prepared.open(task, "train")
+        texts, row = rows.texts
+        found = np.zeros(len(rows), bool)
+        found[row[self.of(texts) == fold]] = True
+        return found
 
 
 class Part:
@@ -104,32 +115,23 @@ class Part:
 def training_rows(
     experiment: Experiment, prepared: Prepared, stage: Stretch
 ) -> dict[str, Split | Part]:
-    """Open what a stage is trained on, without the rows of the fold that it leaves out.
-
-    Raises ``ValueError`` where nothing is left of a task.
-    """
+    """Open what a stage is trained on, without the rows of the fold that it leaves out."""
     every = {task: prepared.open(task, "train") for task in stage.tasks}
     if stage.fold is None:
         return dict(every)
-    folds = experiment.stacking.folds
-    left = assigned(prepared, folds)
-    found = {
-        task: Part(own, np.flatnonzero(left[task] != stage.fold)) for task, own in every.items()
+    assert experiment.target is not None, "there are folds, so there is a target"
+    own = Folds(prepared, experiment.target, experiment.stacking.folds)
+    return {
+        task: Part(rows, np.flatnonzero(~own.inside(task, stage.fold)))
+        for task, rows in every.items()
     }
-    if empty := [task for task, own in found.items() if not len(own)]:
-        raise ValueError(
-            f"stacking.folds is {folds}; all training texts of {', '.join(empty)} are in one fold, "
-            "so its model would learn nothing of it. Give more texts, or set stacking.folds=0."
-        )
-    return dict(found)
 
 
 def asked(experiment: Experiment, prepared: Prepared, stacked: Stacked, fold: int) -> list[int]:
     """List the target's training rows that a fold's model answers."""
-    own = assigned(prepared, experiment.stacking.folds)[stacked.target]
-    found: list[int] = np.flatnonzero(
-        (own == fold) & overlapping(prepared, stacked.target, stacked.features)
-    ).tolist()
+    own = Folds(prepared, stacked.target, experiment.stacking.folds)
+    known = overlapping(prepared, stacked.target, stacked.features)
+    found: list[int] = np.flatnonzero(own.inside(stacked.target, fold) & known).tolist()
     return found
 
 
@@ -191,9 +193,18 @@ def leaks(experiment: Experiment, prepared: Prepared) -> list[str]:
             )
     stacked, stacking = of(experiment, prepared), experiment.stacking
     stacks = any(stage.stacks for stage in stages.of(experiment, prepared.layers))
-    if stacked is None or not stacks or stacking.folds:
+    if stacked is None or not stacks:
         return told
-    if count := int(overlapping(prepared, target, stacked.features).sum()):
+    count = int(overlapping(prepared, target, stacked.features).sum())
+    if stacking.folds and count:
+        share = _fullest(experiment, prepared, target)[target]
+        if share > max(0.5, 1.5 / stacking.folds):
+            told.append(
+                f"stacking.folds is {stacking.folds}, and {share:.0%} of the training rows of "
+                f"{target} are in one fold, so its model learns from few others: rows that have a "
+                "text in common are in one."
+            )
+    elif count:
         told.append(
             f"stacking.folds is 0: helpers learn from the texts of {count} of "
             f"{prepared.tasks[target].splits['train'].rows} training rows of {target}, so what its "
@@ -203,18 +214,43 @@ def leaks(experiment: Experiment, prepared: Prepared) -> list[str]:
 
 
 def refused(experiment: Experiment, prepared: Prepared) -> list[Problem]:
-    """Find hidden states as features where texts overlap: those of two models are two languages."""
+    """Find hidden states as features where texts overlap, and folds that leave nothing to learn.
+
+    Hidden states of two models are two languages.
+    """
     stacked = of(experiment, prepared)
     if stacked is None or not any(s.stacks for s in stages.of(experiment, prepared.layers)):
         return []
-    hidden = [task for task, kind in stacked.features.items() if kind == "hidden"]
-    if not hidden or not overlapping(prepared, stacked.target, stacked.features).any():
+    if not overlapping(prepared, stacked.target, stacked.features).any():
         return []
-    return [
-        Problem(
-            "stacking.features",
-            f"is hidden for {', '.join(hidden)}, but {stacked.target} shares training texts with "
-            "helpers, and hidden states of one fold's model mean nothing to another's; expected "
-            "probabilities or logits",
+    problems = []
+    if hidden := [task for task, kind in stacked.features.items() if kind == "hidden"]:
+        problems.append(
+            Problem(
+                "stacking.features",
+                f"is hidden for {', '.join(hidden)}, but {stacked.target} shares training texts "
+                "with helpers, and hidden states of one fold's model mean nothing to another's; "
+                "expected probabilities or logits",
+            )
         )
-    ]
+    for task, share in _fullest(experiment, prepared, stacked.target).items():
+        if share == 1:
+            problems.append(
+                Problem(
+                    "stacking.folds",
+                    f"is {experiment.stacking.folds}, and all training rows of {task} hold texts "
+                    "of one fold, so its model would learn nothing of it; give more texts, or set "
+                    "stacking.folds=0, which leaks",
+                )
+            )
+    return problems
+
+
+def _fullest(experiment: Experiment, prepared: Prepared, target: str) -> dict[str, float]:
+    """Give the share of each task's training rows that hold texts of the fold with most."""
+    count = experiment.stacking.folds
+    own = Folds(prepared, target, max(1, count))
+    return {
+        task: max((float(own.inside(task, fold).mean()) for fold in range(count)), default=0.0)
+        for task in sorted(prepared.tasks)
+    }

@@ -148,7 +148,7 @@ class MultiTaskModel(nn.Module):
             for task, rows in every.items():
                 read = hidden
                 if self.stack is not None and task == self.stack.stacked.target:
-                    read = self.stack(hidden, rows, self.find)
+                    read, rows = self.stack(hidden, rows, self.find)
                 outputs[task] = self.head(task)(read, rows)
         found = {task: _fp32(output) for task, output in outputs.items()}
         if self.log_variances:
@@ -183,13 +183,20 @@ class MultiTaskModel(nn.Module):
         return hidden
 
     def reads(self, task: str) -> Literal["summary", "words", "tokens"] | None:
-        """Say of which tokens a task needs the hidden states (see ``Head.reads``)."""
+        """Say of which tokens a task needs the hidden states (see ``Head.reads``).
+
+        A target needs what its helpers read as well. Those that tell of words take every token for
+        one where it has no words.
+        """
         own = self.head(task).reads
-        if self.stack is None or task != self.stack.stacked.target or own != "summary":
+        if self.stack is None or task != self.stack.stacked.target or own is None:
             return own
-        helpers = (self.families[helper] for helper in self.stack.stacked.features)
-        words = any(isinstance(family, Helper) and family.gives == "word" for family in helpers)
-        return "tokens" if words else own
+        helpers = [self.find(helper) for helper in self.stack.stacked.features]
+        per_word = any(isinstance(f, Helper) and f.gives == "word" for f, _ in helpers)
+        every = {own, *(head.reads for _, head in helpers)}
+        if (own == "summary" and per_word) or every - {"summary", "words"}:
+            return "tokens"
+        return "words" if "words" in every else own
 
     def variances(self, outputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Give each task's log variance among the outputs, where weights are learnt."""

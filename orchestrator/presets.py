@@ -85,6 +85,8 @@ def get(name: str) -> Preset:
             own: Preset = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise ValueError(f"which cannot be imported: {error}") from error
+        if not callable(own):
+            raise ValueError("which is no function; expected one that gives a list of stages")
         return own
     if name not in PRESETS:
         raise ValueError(f"which is no preset; {nearest(name, PRESETS)}")
@@ -100,12 +102,21 @@ def listed(
     """
     if not isinstance(stages, str):
         return list(stages)
+    preset = get(stages)
+    try:
+        every = list(preset(tasks, target, layers))
+    except ValueError:
+        raise
+    except Exception as error:  # a function of the user's own may raise anything
+        raise ValueError(f"which fails: {type(error).__name__}: {error}") from error
     found = []
-    for written in get(stages)(tasks, target, layers):
-        stage, wrong = shape(Stage, written, f"stage {written.get('name')}")
+    for place, written in enumerate(every):
+        stage, wrong = shape(Stage, written, f"stages.{place}")
         if stage is None:
             raise ValueError("which gives " + "; ".join(f"{p.place} {p.text}" for p in wrong))
         found.append(stage)
+    if not found:
+        raise ValueError("which gives no stage; expected a list of them")
     return found
 
 
@@ -130,6 +141,7 @@ def misfits(stages: Sequence[Stage], tasks: Sequence[str], target: str | None) -
     names = [stage.name for stage in stages]
     for place, stage in enumerate(stages):
         where = f"stages.{place}"
+        yield from _apart(stage, where, tasks, target)
         if stage.name in names[:place]:
             yield Problem(f"{where}.name", f"is {stage.name!r}, as an earlier one; give it another")
         for entry in stage.train:
@@ -143,6 +155,27 @@ def misfits(stages: Sequence[Stage], tasks: Sequence[str], target: str | None) -
             yield Problem(f"{where}.max_steps", "is for until: plateau; set steps instead")
     if stages and "target" in stages[0].train:
         yield Problem("stages.0.train", "holds 'target'; its helpers must learn in a stage before")
+
+
+def _apart(stage: Stage, where: str, tasks: Sequence[str], target: str | None) -> Iterator[Problem]:
+    """Find tasks that supply examples to a stage where their heads rest, or the other way round."""
+    learning = heads(stage.train, tasks, target)
+    if stage.mixture is None or stage.mixture.shares is None or not learning:
+        return
+    given = stage.mixture.shares.keys() & set(tasks)
+    if resting := sorted(given - learning):
+        text = f"names {', '.join(resting)}, whose head rests in this stage; leave it out"
+        yield Problem(f"{where}.mixture.shares", text)
+    if without := sorted(learning & set(tasks) - given):
+        text = f"names no {', '.join(without)}, whose head learns in this stage; give it a share"
+        yield Problem(f"{where}.mixture.shares", text)
+
+
+def heads(train: Sequence[str], tasks: Sequence[str], target: str | None) -> set[str]:
+    """Give the tasks whose heads learn."""
+    found = {entry.removeprefix("head:") for entry in train if entry.startswith("head:")}
+    found |= set(tasks) if "heads" in train else set()
+    return found | ({target} if "target" in train and target is not None else set())
 
 
 def _unknown(entry: str, tasks: Sequence[str], target: str | None) -> str | None:

@@ -65,8 +65,8 @@ class Reader:
 
         self._model.eval()
         places = {i: np.arange(int(rows.lengths[i])) for i in indices}
-        size = stacking.size(stacked, self._model.encoder.width, self._model.find)
-        self._write(file, rows, places, size, said)
+        sizes = stacking.counts(stacked, self._model.encoder.width, self._model.find)
+        self._write(file, rows, places, sum(sizes), said)
 
     def _batch(self, task: str, examples: Sequence[Example]) -> Batch:
         families, encoder = self._model.families, self._model.encoder

@@ -7,7 +7,7 @@ trained on is better than what it answers later; ``folds.py`` keeps such answers
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -58,28 +58,39 @@ class Stack(nn.Module):
     def __init__(self, stacked: Stacked, width: int, find: Find) -> None:
         super().__init__()
         self.stacked = stacked
-        self.size = size(stacked, width, find)
+        sizes = counts(stacked, width, find)
+        self.size = sum(sizes)
+        asking = [bool(find(task)[0].asks) for task in stacked.features]
+        self.asks = any(asking)
+        unasked = torch.tensor([not asks for asks in asking]).repeat_interleave(torch.tensor(sizes))
+        self.unasked: Tensor
+        self.register_buffer("unasked", unasked.float(), persistent=False)
         self.join = nn.Linear(self.size, width, bias=False)
         nn.init.zeros_(self.join.weight)
 
-    def forward(self, hidden: Tensor, rows: Rows, find: Find) -> Tensor:
-        """Give ``hidden [tokens, width]``, changed where the target's ``rows`` are.
+    def forward(self, hidden: Tensor, rows: Rows, find: Find) -> tuple[Tensor, Rows]:
+        """Give ``hidden [tokens, width]``, changed where the target's ``rows`` are, and the rows.
 
-        Answers that rows bring along (``GIVEN``) count; where they have none they are NaN.
+        Answers that rows bring along (``GIVEN``) count; where they have none they are NaN. Where
+        helpers are told a row's question, the rows tell what the states are without that.
         """
         where, found = features(self.stacked, hidden, rows, find)
         if GIVEN in rows.columns:
             given = rows.columns[GIVEN].view(-1, self.size)
             found = torch.where(given.isnan(), found, given)
-        return hidden.index_add(0, where, self.join(found).to(hidden.dtype))
+        joined = hidden.index_add(0, where, self.join(found).to(hidden.dtype))
+        if not self.asks:
+            return joined, rows
+        rest = self.join(found * self.unasked).to(hidden.dtype)
+        return joined, replace(rows, unasked=hidden.index_add(0, where, rest))
 
 
-def size(stacked: Stacked, width: int, find: Find) -> int:
-    """Count the features, for hidden states of this width."""
+def counts(stacked: Stacked, width: int, find: Find) -> list[int]:
+    """Count the features of each helper, for hidden states of this width."""
     one = torch.zeros(1, dtype=torch.int64)
     rows = Rows(one + 1, one, one + 1, one, one, one + 1)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        return features(stacked, torch.zeros(1, width), rows, find)[1].shape[1]
+        return [said.shape[1] for said in _said(stacked, torch.zeros(1, width), rows, find)]
 
 
 def features(stacked: Stacked, hidden: Tensor, rows: Rows, find: Find) -> tuple[Tensor, Tensor]:
@@ -89,8 +100,12 @@ def features(stacked: Stacked, hidden: Tensor, rows: Rows, find: Find) -> tuple[
     stands at their first tokens; where the target has no words, every token counts as one, and
     the sequence gets the greatest of each feature.
     """
-    where = rows.tokens()
-    parts = [hidden.new_empty(len(where), 0, dtype=torch.float32)]
+    return rows.tokens(), torch.cat(_said(stacked, hidden, rows, find), dim=1)
+
+
+def _said(stacked: Stacked, hidden: Tensor, rows: Rows, find: Find) -> list[Tensor]:
+    """Give what each helper says, ``[n, its size]``."""
+    where, parts = rows.tokens(), []
     with torch.set_grad_enabled(torch.is_grad_enabled() and not stacked.detach):
         for task, kind in stacked.features.items():
             family, head = find(task)
@@ -98,7 +113,7 @@ def features(stacked: Stacked, hidden: Tensor, rows: Rows, find: Find) -> tuple[
             asked = _asked(rows, family, where if per_word and not len(rows.words) else rows.words)
             said = family.features(head, hidden, asked, kind).float()
             parts.append(_spread(said, rows, where, len(hidden), per_word))
-    return where, torch.cat(parts, dim=1)
+    return parts
 
 
 def _asked(rows: Rows, family: Any, words: Tensor) -> Rows:

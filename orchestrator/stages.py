@@ -57,7 +57,7 @@ class Stretch:
 
     def heads(self, tasks: Sequence[str], target: str | None) -> frozenset[str]:
         """Give the tasks whose heads learn."""
-        return frozenset(_heads(self.train, tasks, target))
+        return frozenset(presets.heads(self.train, tasks, target))
 
     def plain(self) -> dict[str, Any]:
         """Give all that changes a result, as plain data; names do not."""
@@ -110,9 +110,9 @@ def _lacking(stages: Sequence[Stage], layers: int) -> list[Problem]:
 
 def _stretch(experiment: Experiment, stage: Stage, place: int, steps: int) -> Stretch:
     mixture = stage.mixture or experiment.mixture
-    named = _heads(stage.train, list(experiment.tasks), experiment.target)
+    named = presets.heads(stage.train, list(experiment.tasks), experiment.target)
     tasks = set(named or experiment.tasks)
-    if stage.mixture is not None and mixture.shares is not None:
+    if not named and stage.mixture is not None and mixture.shares is not None:
         tasks &= mixture.shares.keys()
     plateau = (experiment.train.patience or PLATEAU) if stage.until else None
     return Stretch(
@@ -139,6 +139,7 @@ def _folds(experiment: Experiment, own: Sequence[Stretch], folds: int) -> list[S
     taken = list(accumulate((stage.steps for stage in before), initial=0))
     total = experiment.stacking.fold_steps or taken[-1]
     ends = [-(-total * steps // taken[-1]) for steps in taken]
+    kept = [place for place in range(len(before)) if ends[place + 1] > ends[place]]
     return [
         replace(
             stage,
@@ -147,18 +148,11 @@ def _folds(experiment: Experiment, own: Sequence[Stretch], folds: int) -> list[S
             steps=ends[place + 1] - ends[place],
             patience=None,
             fold=fold,
-            answers=stage is before[-1],
+            answers=place == kept[-1],
         )
         for fold in range(folds)
-        for place, stage in enumerate(before)
-        if ends[place + 1] > ends[place]
+        for place, stage in ((place, before[place]) for place in kept)
     ]
-
-
-def _heads(train: Sequence[str], tasks: Sequence[str], target: str | None) -> set[str]:
-    found = {entry.removeprefix("head:") for entry in train if entry.startswith("head:")}
-    found |= set(tasks) if "heads" in train else set()
-    return found | ({target} if "target" in train and target is not None else set())
 
 
 def planned(experiment: Experiment, lengths: plan.Lengths, stage: Stretch) -> plan.Plan:

@@ -13,6 +13,9 @@ from orchestrator.sections import Mixture
 from orchestrator.settings import Experiment
 from tasks.helper import Helper
 
+LAYERS = 12
+"""Of an encoder that is not known yet: as many as BERT's."""
+
 
 def mixture(
     own: Mixture, names: Sequence[Any], place: str = "mixture", whole: bool = True
@@ -50,7 +53,7 @@ def stages(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:
     """Find what can be known without the encoder; ``stages.of`` finds the rest."""
     written, tasks = experiment.stages, [str(name) for name in names]
     try:
-        found = presets.listed(written, tasks, experiment.target, layers=1)
+        found = presets.listed(written, tasks, experiment.target, LAYERS)
     except ValueError as error:
         yield Problem("stages", f"is {written!r}, {error}")
         return

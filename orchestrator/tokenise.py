@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -28,7 +29,7 @@ from tasks.family import Family, Row, Text
 if TYPE_CHECKING:
     from encoders import AnyReader
 
-TOKENS = 2
+TOKENS = 3
 """Version of what this file writes; a new one makes every cache anew."""
 
 ELSEWHERE = {"path", "revision", "config", "limit", "group", "max_bad_rows", "gazetteer"}
@@ -123,8 +124,11 @@ def _strings(texts: Iterable[Text]) -> Iterator[str]:
 
 
 def _hash(text: str) -> int:
-    """Hash the letters and digits of a text: case, spaces and marks do not make it another one."""
-    bare = re.sub(r"\W+", "", text.casefold())
+    """Hash the letters and digits of a text.
+
+    Case, spaces, punctuation and ways to encode a character do not make it another one.
+    """
+    bare = re.sub(r"\W+", "", unicodedata.normalize("NFKC", text).casefold())
     return keyed.number("text", bare or text)
 
 

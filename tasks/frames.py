@@ -66,9 +66,9 @@ class RolesHead(Head):
     def forward(self, hidden: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         """Give role logits ``[role words, labels]`` and predicate logits ``[finding words, 2]``."""
         plan = layout(rows, self.marked)
-        states = hidden[rows.words]
-        state = self.states(states, hidden, plan)
-        found = self.find(self.dropout(states[plan.finding]))
+        state = self.states(hidden[rows.words], hidden, plan)
+        unasked = hidden if rows.unasked is None else rows.unasked
+        found = self.find(self.dropout(unasked[rows.words[plan.finding]]))
         return self.out(self.dropout(state)), found
 
     def states(self, words: Tensor, hidden: Tensor, plan: Layout) -> Tensor:

@@ -34,6 +34,9 @@ class Rows:
     """The family's own columns, flat over the rows."""
     counts: dict[str, Tensor] = field(default_factory=dict)
     """``[rows]``: how many entries of each column belong to each row."""
+    unasked: Tensor | None = None
+    """``[tokens, width]``: the hidden states without what helpers say once they are told a row's
+    question (its predicate), for a head that has to find that itself. None: they are the same."""
 
     def __len__(self) -> int:
         return len(self.sequences)
