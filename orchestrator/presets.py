@@ -104,7 +104,7 @@ def listed(
         return list(stages)
     preset = get(stages)
     try:
-        every = list(preset(tasks, target, layers))
+        every = list(preset(tasks, target, layers) or ())
     except ValueError:
         raise
     except Exception as error:  # a function of the user's own may raise anything
@@ -166,7 +166,8 @@ def _apart(stage: Stage, where: str, tasks: Sequence[str], target: str | None) -
     if resting := sorted(given - learning):
         text = f"names {', '.join(resting)}, whose head rests in this stage; leave it out"
         yield Problem(f"{where}.mixture.shares", text)
-    if without := sorted(learning & set(tasks) - given):
+    named = heads([entry for entry in stage.train if entry != "heads"], tasks, target)
+    if without := sorted(named & set(tasks) - given):
         text = f"names no {', '.join(without)}, whose head learns in this stage; give it a share"
         yield Problem(f"{where}.mixture.shares", text)
 

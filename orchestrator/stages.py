@@ -112,7 +112,7 @@ def _stretch(experiment: Experiment, stage: Stage, place: int, steps: int) -> St
     mixture = stage.mixture or experiment.mixture
     named = presets.heads(stage.train, list(experiment.tasks), experiment.target)
     tasks = set(named or experiment.tasks)
-    if not named and stage.mixture is not None and mixture.shares is not None:
+    if stage.mixture is not None and mixture.shares is not None:
         tasks &= mixture.shares.keys()
     plateau = (experiment.train.patience or PLATEAU) if stage.until else None
     return Stretch(

@@ -54,7 +54,9 @@ def shared(tmp_path: Path) -> Callable[..., Made]:
         helper: Rows = [{"text": f"{t.title()}!", "label": t.split()[1]} for t in TEXTS[10:]]
         for task, place in (flipped or {}).items():
             row = {"own": target, "colour": helper}[task][place]
-            others = [1 - row["label"]] if task == "own" else sorted({*COLOURS[2:]} - {row["label"]})
+            others = (
+                [1 - row["label"]] if task == "own" else sorted({*COLOURS[2:]} - {row["label"]})
+            )
             row["label"] = others[0]
         several = zip(TEXTS[:1] * 7 if hub else TEXTS[35:], TEXTS[:7], strict=True)
         pairs = [{"text": a, "pair": b, "label": len(b) % 2} for a, b in several]

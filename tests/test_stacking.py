@@ -22,9 +22,15 @@ from orchestrator.model import MultiTaskModel
 from orchestrator.predict import Predictor
 from orchestrator.sections import Stacking
 from orchestrator.stacking import Stack, Stacked, features
+from tasks.classify import Classify
 from tasks.helper import Kind
+from tasks.roles import Roles
+from tasks.tag import Tag
+from tasks.texts import TextHead
+from tests.family_rows import FRAMES, TEXTS, WORD_CLASSES
 from tests.looped import MakeWork, trained
-from tests.toy import ToyRun
+from tests.reading import example, fitted, reader
+from tests.toy import ToyEncoder, ToyRun
 from tests.workers import Workers
 
 KINDS: list[Kind] = ["probabilities", "logits", "hidden"]
@@ -231,5 +237,67 @@ def test_an_exported_target_brings_its_helpers_along(work: MakeWork, tmp_path: P
     batch = collate({"topic": rows}, model.families, "first")
     with torch.no_grad():
         hidden, every = model.states(batch)
-        read = stack(hidden, every["topic"], lambda task: (family, head))
-        torch.testing.assert_close(model.head("topic")(read, every["topic"]), model(batch)["topic"])
+        read, rows_ = stack(hidden, every["topic"], lambda task: (family, head))
+        torch.testing.assert_close(model.head("topic")(read, rows_), model(batch)["topic"])
+
+
+@pytest.mark.parametrize("mark", ["input", "head"])
+def test_a_head_that_finds_predicates_is_not_told_them_by_its_helpers(mark: str) -> None:
+    """Roles are read with the helpers' roles of the same predicate; predicates without them."""
+    own = fitted(Roles, FRAMES, mark=mark)
+    helper = fitted(Roles, FRAMES, mark="head")
+    encoder = ToyEncoder()
+    encoder.embed = torch.nn.Embedding(400, encoder.width)
+    model = MultiTaskModel(
+        encoder,
+        {"own": own, "helper": helper},
+        {},
+        0,
+        stacked=Stacked("own", {"helper": "logits"}),
+    ).eval()
+    joined(model)
+    sentence = FRAMES[1]["tokens"]
+    outputs = []
+    for at in (1, 7):
+        row = {"tokens": sentence, "predicate": at, "tags": ["O"] * len(sentence)}
+        (gathered,) = Roles.gather(own.data, [row], [row])
+        batch = collate({"own": [example(own, gathered, reader())]}, model.families, "first")
+        outputs.append(model(batch)["own"])
+    (roles, found), (other, again) = outputs
+    assert len(found) == len(sentence)
+    assert torch.equal(found, again), "what is found does not depend on the predicate of the row"
+    assert not torch.allclose(roles, other)
+    assert model.stack is not None
+    with torch.no_grad():
+        model.stack.join.weight.mul_(3)
+    assert not torch.allclose(model(batch)["own"][0], other), "roles do read the helper"
+
+
+class Averaging(TextHead):
+    """Tells of a whole text by what its tokens say."""
+
+    reads = "tokens"
+
+
+@pytest.mark.parametrize(
+    ("target", "helpers", "reads"),
+    [
+        ("text", ["other"], "summary"),
+        ("text", ["tags"], "tokens"),
+        ("tags", ["text"], "words"),
+        ("text", ["mean"], "tokens"),
+        ("tags", ["mean", "text"], "tokens"),
+    ],
+)
+def test_what_helpers_read_is_kept_for_the_target(
+    target: str, helpers: list[str], reads: str
+) -> None:
+    families = {
+        **dict.fromkeys(("text", "other", "mean"), fitted(Classify, TEXTS)),
+        "tags": fitted(Tag, WORD_CLASSES),
+    }
+    asked: dict[str, Kind] = dict.fromkeys(helpers, "logits")
+    model = MultiTaskModel(ToyEncoder(), families, {}, 0, stacked=Stacked(target, asked))
+    model.head("mean").__class__ = Averaging
+    assert model.reads(target) == reads
+    assert model.reads("other") == "summary", "a helper's own rows need no more than before"
