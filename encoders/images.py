@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel
 
@@ -59,8 +59,19 @@ class ImageReader(MediaReader):
         return (torch.from_numpy(np.stack(opened)),)
 
     def _pixels(self, picture: Image.Image) -> Any:
-        given = self.processor(images=[picture.convert("RGB")], return_tensors="np")
+        given = self.processor(images=[colours(picture)], return_tensors="np")
         return np.asarray(given["pixel_values"][0], np.float32)
+
+
+def colours(picture: Image.Image) -> Image.Image:
+    """Give a picture in eight bits of red, green and blue, turned as its camera was held.
+
+    Sixteen bits of grey keep their range; Pillow's own way would cut off all above 255.
+    """
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):
+        picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
+    return picture.convert("RGB")
 
 
 class ImageEncoder(MediaEncoder):

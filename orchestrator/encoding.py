@@ -22,14 +22,23 @@ def _inputs(experiment: Experiment) -> Iterator[Problem]:
     found = {name: media.reads(task.data) for name, task in experiment.tasks.items()}
     kinds = sorted(set(found.values()))
     for name, kind in found.items():
-        others = [other for other in found if found[other] != kind]
+        others = [
+            f"{', '.join(n for n, k in found.items() if k == other)} reads {other}"
+            for other in kinds
+            if other != kind
+        ]
         if others and (kind != "text" or "text" not in kinds):
             yield Problem(
                 f"tasks.{name}.data.{kind}",
-                f"is set, and {', '.join(others)} reads {found[others[0]]}; expected one kind of "
+                f"is set, and {', '.join(others)}; expected one kind of "
                 "input, since all tasks share one encoder. Train the others in a run of their own",
             )
     model = experiment.encoder.model
+    if experiment.encoder.revision is not None and model in TEXT_ENCODERS:
+        yield Problem(
+            "encoder.revision",
+            f"is {experiment.encoder.revision!r}, but {model!r} is from no hub; leave it out",
+        )
     for kind in kinds:
         if kind != "text" and model in TEXT_ENCODERS:
             yield Problem(

@@ -98,7 +98,7 @@ class Predictor:
         if task is None:
             return known
         if task not in known:
-            raise LookupError(f"This run has no task {task!r}; {nearest(task, known)}.")
+            raise LookupError(f"This run has no task {task!r}; {nearest(task, known)}")
         return [task]
 
     def _ask(self, place: int, record: Any, asked: Sequence[str]) -> Iterator[Question]:

@@ -17,6 +17,7 @@ WORDS = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "string_type": "a text",
+    "too_short": "at least one entry",
     "string_pattern_mismatch": "letters, digits, . _ and -",
     "bool_type": "true or false",
     "list_type": "a list",

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator import checkpoint, folds, identity, journal, stages, weights
+from orchestrator import checkpoint, folds, identity, journal, stages, staging, weights
 from orchestrator.access import held, secure_ray
 from orchestrator.aggregation import uninstalled
 from orchestrator.coherence import unscored
@@ -49,7 +49,7 @@ def ready(
     for stage in folds.stretches(experiment, prepared):
         rows = folds.training_rows(experiment, prepared, stage)
         stages.planned(experiment, {task: own.lengths for task, own in rows.items()}, stage)
-    prepared.notes.extend(folds.leaks(experiment, prepared))
+    prepared.notes.extend([*staging.told(experiment), *folds.leaks(experiment, prepared)])
     return prepared, identity.ingredients(experiment, contents(experiment, prepared))
 
 
@@ -234,6 +234,8 @@ def results(folder: Path, records: list[Record]) -> dict[str, Any]:
     last = checkpoint.progress(checkpoint.newest(folder) or checkpoint.best(folder))
     stretches = folds.stretches(experiment, prepared)
     seen = stages.seen(experiment, prepared.lengths(), stretches, last.began, last.step)
+    ends = zip(stretches, last.began, [*last.began[1:], last.step], strict=False)
+    own = sum(end - begin for stage, begin, end in ends if stage.fold is None)
     return {
         "run_id": folder.name,
         "mlflow_run_id": Tracker(folder).mlflow_run_id,
@@ -243,7 +245,7 @@ def results(folder: Path, records: list[Record]) -> dict[str, Any]:
         "examples_seen": seen,
         "tasks": scores,
         "target": {"task": experiment.target, "score": best["score"]},
-        "speed": _speed(journal.series(records), sum(seen.values()) / max(1, last.step)),
+        "speed": _speed(journal.series(records), sum(seen.values()) / max(1, own)),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import tasks
 from orchestrator import presets
 from orchestrator.problems import Problem, nearest, shown
-from orchestrator.sections import Mixture
+from orchestrator.sections import Mixture, Stacking
 from orchestrator.settings import Experiment
 from tasks.helper import Helper
 
@@ -94,6 +94,30 @@ def stacking(experiment: Experiment, names: Sequence[Any]) -> Iterator[Problem]:
             yield Problem(place, f"is no helper; {nearest(name, helpers, 'stacking.features.')}")
         elif name in experiment.tasks and kind != "none" and (why := _silence(experiment, name)):
             yield Problem(place, f"{why}; leave it out")
+
+
+def told(experiment: Experiment) -> list[str]:
+    """Tell of settings of the target stage that say nothing, and of helpers that are not heard."""
+    own, names, target = experiment.stacking, list(experiment.tasks), experiment.target
+    found = presets.listed(experiment.stages, names, target, LAYERS)
+    stacking = [stage for stage in found if "target" in stage.train]
+    if not stacking:
+        nothing = (
+            "stacking is set, but no stage trains `target`, so nothing is read; set stages=tlmt."
+        )
+        return [nothing] if own != Stacking() else []
+    wanted = own.features if isinstance(own.features, dict) else dict.fromkeys(names, own.features)
+    helpers = [name for name, kind in wanted.items() if name != target and kind != "none"]
+    silent = {name: why for name in helpers if (why := _silence(experiment, name))}
+    notes = [f"tasks.{name} {why}; the target does not read it." for name, why in silent.items()]
+    learning = {t for stage in stacking for t in presets.heads(stage.train, names, target)}
+    moves = any(entry.startswith("encoder") for stage in stacking for entry in stage.train)
+    if not own.detach and not moves and not learning & set(helpers) - silent.keys():
+        notes.append(
+            "stacking.detach is false, but helpers and encoder rest where the target reads them, "
+            "so they learn nothing from it."
+        )
+    return notes
 
 
 def _silence(experiment: Experiment, helper: str) -> str | None:

@@ -19,6 +19,9 @@ from orchestrator.journal import Record
 PAUSE = 10.0
 """Seconds between two lines where there is no terminal to draw a bar on."""
 
+LONG = 200
+"""Characters of a record that are shown, unless it is a text: data URIs have millions."""
+
 
 class Watch:
     """Takes a run's records as they come and tells step, losses, tokens per second, time left."""
@@ -108,7 +111,8 @@ def answers(records: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, A
     """Set out what each record was answered, a line for each task."""
     lines = []
     for record, answer in zip(records, found, strict=True):
-        lines.append(str(record.get("text", json.dumps(record, ensure_ascii=False))))
+        asked = str(record.get("text", json.dumps(record, ensure_ascii=False)))
+        lines.append(asked if "text" in record or len(asked) <= LONG else f"{asked[:LONG]}...")
         lines += [f"  {task}: {phrase(given)}" for task, given in answer.items()]
     return Group(*(Text(line) for line in lines))
 

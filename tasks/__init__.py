@@ -36,6 +36,7 @@ PARTS = frozenset(
         "reads",
         "rows",
         "splits",
+        "squad",
         "texts",
         "themes",
         "windows",
@@ -62,6 +63,10 @@ def get(name: str) -> type[Family]:
             found: type[Family] = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise LookupError(f"family {name!r} cannot be imported: {error}") from error
+        from tasks.family import Family
+
+        if not (isinstance(found, type) and issubclass(found, Family)):
+            raise LookupError(f"{name!r} is no family; expected a class that extends Family")
         return found
     if name not in names():
         close = difflib.get_close_matches(name, names(), n=1)

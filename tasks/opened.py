@@ -6,11 +6,13 @@ import base64
 import hashlib
 import io
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tasks.family import Data, Fault
@@ -60,7 +62,8 @@ def look(kind: str, column: str, value: Any, folder: Path | None) -> dict[str, A
     try:
         {"image": _open_picture, "audio": _open_sound}[kind](content)
     except Exception as error:  # decoders raise whatever they meet
-        return Fault(column, shown, f"{KINDS[kind]} that can be read ({error})")
+        why = re.sub(r" ?'?<_io\.BytesIO[^>]*>'?:?", "", str(error))
+        return Fault(column, shown, f"{KINDS[kind]} that can be read ({why})")
     kept = None if path else content
     return {"sha256": hashlib.sha256(content).hexdigest(), "path": path, "bytes": kept}
 
@@ -87,6 +90,8 @@ def _open_picture(content: bytes) -> None:
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as picture:
+        if picture.mode == "F":
+            raise ValueError("it holds decimals, of which no one says what is black and white")
         picture.draft("RGB", (32, 32))  # a JPEG is read to its end, and computed at an eighth
         picture.load()
 
@@ -95,5 +100,10 @@ def _open_sound(content: bytes) -> None:
     import soundfile
 
     with soundfile.SoundFile(io.BytesIO(content)) as sound:
-        if sum(len(block) for block in sound.blocks(1 << 16)) == 0:
+        size = 0
+        for block in sound.blocks(1 << 16, dtype="float32"):
+            size += len(block)
+            if not np.isfinite(block).all():
+                raise ValueError("it holds numbers that are not finite")
+        if not size:
             raise ValueError("it is empty")

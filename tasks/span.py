@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks import windows, words
+from tasks import squad, windows, words
 from tasks.agreement import Chances, Comparable
 from tasks.family import (
     CrossEntropy,
@@ -236,26 +235,13 @@ class Span(Family[SpanData], Comparable):
     def score(
         self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
     ) -> dict[str, float]:
-        """Give the mean exact match and F1 of words, as SQuAD 2.0 (Rajpurkar et al. 2018) does.
-
-        Both ignore case, punctuation and articles, and take the best of the right answers. Those of
-        which nothing else is left do not count beside others.
-        """
-        from torchmetrics.functional.text.squad import squad
-
-        if not golds:
-            return {"exact_match": 0.0, "f1": 0.0}
-        given = [
-            {"id": str(place), "prediction_text": _text(gold["context"], prediction)}
-            for place, (prediction, gold) in enumerate(zip(predictions, golds, strict=True))
-        ]
-        right = [[text for text in gold["answers"] if _says(text)] or [""] for gold in golds]
-        true: list[Any] = [
-            {"id": str(place), "answers": {"text": own, "answer_start": [0]}}
-            for place, own in enumerate(right)
-        ]
-        found = squad(given, true)
-        return {name: float(found[name]) / 100 for name in ("exact_match", "f1")}
+        """Give exact match and F1 of words (see ``squad.scores``)."""
+        return squad.scores(
+            [
+                (_text(gold["context"], prediction), gold["answers"])
+                for prediction, gold in zip(predictions, golds, strict=True)
+            ]
+        )
 
     def ask(self, record: Row) -> Row | None:
         """Read ``question``, and ``text`` or else ``context`` for the context."""
@@ -282,12 +268,6 @@ class Span(Family[SpanData], Comparable):
 def _blank(answer: Any) -> bool:
     """Say whether an answer stands for none."""
     return answer is None or not answer.strip()
-
-
-def _says(answer: str) -> bool:
-    """Say whether anything is left of an answer without punctuation and articles."""
-    words = "".join(c for c in answer.lower() if c not in string.punctuation).split()
-    return any(word not in ("a", "an", "the") for word in words)
 
 
 def _text(context: str, span: Mapping[str, Any]) -> str:

@@ -130,7 +130,8 @@ class InputFamily(TextFamily[Inputs]):
         kind = media.reads(self.data)
         if kind == "text":
             return super().ask(record)
-        if record.get(kind) is None:
+        given = record.get(kind)
+        if given is None or (isinstance(given, str) and not given.strip()):
             return None
         found = opened.look(kind, kind, record[kind], None)
         if isinstance(found, Fault):

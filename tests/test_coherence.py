@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator import staging
 from orchestrator.experiment import Experiment, ExperimentError, parse
 
 Build = Callable[..., dict[str, Any]]
@@ -219,3 +220,35 @@ def test_strengths_that_would_do_nothing_or_harm_are_refused(
 def test_what_offloads_nothing_is_allowed(tiny_experiment: Build) -> None:
     own = {"zero_optimization": {"offload_optimizer": {"device": "none"}, "cpu_offload": False}}
     assert parse(tiny_experiment(**{"deepspeed.config": own})).deepspeed.config == own
+
+
+ROLES = {"family": "roles", "data": {"path": "here"}}
+TAGS = {"family": "tag", "data": {"path": "here"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"stages": "tlmt", "target": "topic"}, []),
+        ({"stacking.features": "logits"}, ["stacking is set, but no stage trains `target`"]),
+        (
+            {"stages": "tlmt", "target": "topic", "stacking.detach": False},
+            ["stacking.detach is false, but helpers and encoder rest"],
+        ),
+        (
+            {"stages": "tlmt", "target": "tags", "tasks.tags": TAGS, "tasks.roles": ROLES},
+            ["tasks.roles marks predicates in its input"],
+        ),
+        (
+            {"stages": "tlmt", "target": "topic", "tasks.words": GENERATE},
+            ["tasks.words is of the family generate, whose outputs cannot be features; the target"],
+        ),
+    ],
+)
+def test_what_the_target_stage_does_not_heed_is_told(
+    tiny_experiment: Build, changes: dict[str, Any], expected: list[str]
+) -> None:
+    told = staging.told(parse(tiny_experiment(**changes)))
+    assert len(told) == len(expected)
+    assert all(note.startswith(start) for note, start in zip(told, expected, strict=True))

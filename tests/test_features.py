@@ -13,10 +13,18 @@ from orchestrator import training
 from orchestrator.batch import HIDDEN, collate
 from orchestrator.checkpoint import Progress
 from orchestrator.features import kept_tokens, thinned
+from orchestrator.model import MultiTaskModel
 from orchestrator.readings import Reader
+from orchestrator.stacking import Stacked
 from orchestrator.training import Training
+from tasks.classify import Classify
+from tasks.helper import Kind
+from tasks.tag import Tag
+from tasks.texts import TextHead
+from tests.family_rows import TEXTS, WORD_CLASSES
 from tests.looped import MakeWork, last, trained, values
-from tests.toy import ToyRun
+from tests.reading import fitted
+from tests.toy import ToyEncoder, ToyRun
 
 HEADS = [{"name": "heads", "train": ["heads"]}]
 TWO = {"sequences": np.array([4, 3]), "words": np.array([1, 2, 5])}
@@ -118,3 +126,33 @@ def test_a_task_that_draws_what_it_reads_keeps_nothing(
     rows = own.prepared.open("topic", "train")
     assert reader.tasks == frozenset()
     assert reader.kept("topic", "train", rows, [0]) is rows
+
+
+class Averaging(TextHead):
+    """Tells of a whole text by what its tokens say."""
+
+    reads = "tokens"
+
+
+@pytest.mark.parametrize(
+    ("target", "helpers", "reads"),
+    [
+        ("text", ["other"], "summary"),
+        ("text", ["tags"], "tokens"),
+        ("tags", ["text"], "words"),
+        ("text", ["mean"], "tokens"),
+        ("tags", ["mean", "text"], "tokens"),
+    ],
+)
+def test_what_helpers_read_is_kept_for_the_target(
+    target: str, helpers: list[str], reads: str
+) -> None:
+    families = {
+        **dict.fromkeys(("text", "other", "mean"), fitted(Classify, TEXTS)),
+        "tags": fitted(Tag, WORD_CLASSES),
+    }
+    asked: dict[str, Kind] = dict.fromkeys(helpers, "logits")
+    model = MultiTaskModel(ToyEncoder(), families, {}, 0, stacked=Stacked(target, asked))
+    model.head("mean").__class__ = Averaging
+    assert model.reads(target) == reads
+    assert model.reads("other") == "summary", "a helper's own rows need no more than before"

@@ -220,7 +220,9 @@ def test_ranks_with_sounds_of_other_lengths_reach_the_weights_of_one_rank(
 def test_a_sound_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "none.wav").write_text("RIFF of nothing")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), drawn.RATE)
-    for name in ("none.wav", "empty.wav", "absent.wav"):
+    broken = np.array([0.1, np.nan, 0.2])
+    soundfile.write(tmp_path / "broken.wav", broken, drawn.RATE, subtype="FLOAT")
+    for name in ("none.wav", "empty.wav", "absent.wav", "broken.wav"):
         found = look("audio", "file", name, tmp_path)
         assert not isinstance(found, dict)
         assert found.expected.startswith("a sound")

@@ -22,12 +22,9 @@ from orchestrator.model import MultiTaskModel
 from orchestrator.predict import Predictor
 from orchestrator.sections import Stacking
 from orchestrator.stacking import Stack, Stacked, features
-from tasks.classify import Classify
 from tasks.helper import Kind
 from tasks.roles import Roles
-from tasks.tag import Tag
-from tasks.texts import TextHead
-from tests.family_rows import FRAMES, TEXTS, WORD_CLASSES
+from tests.family_rows import FRAMES
 from tests.looped import MakeWork, trained
 from tests.reading import example, fitted, reader
 from tests.toy import ToyEncoder, ToyRun
@@ -271,33 +268,3 @@ def test_a_head_that_finds_predicates_is_not_told_them_by_its_helpers(mark: str)
     with torch.no_grad():
         model.stack.join.weight.mul_(3)
     assert not torch.allclose(model(batch)["own"][0], other), "roles do read the helper"
-
-
-class Averaging(TextHead):
-    """Tells of a whole text by what its tokens say."""
-
-    reads = "tokens"
-
-
-@pytest.mark.parametrize(
-    ("target", "helpers", "reads"),
-    [
-        ("text", ["other"], "summary"),
-        ("text", ["tags"], "tokens"),
-        ("tags", ["text"], "words"),
-        ("text", ["mean"], "tokens"),
-        ("tags", ["mean", "text"], "tokens"),
-    ],
-)
-def test_what_helpers_read_is_kept_for_the_target(
-    target: str, helpers: list[str], reads: str
-) -> None:
-    families = {
-        **dict.fromkeys(("text", "other", "mean"), fitted(Classify, TEXTS)),
-        "tags": fitted(Tag, WORD_CLASSES),
-    }
-    asked: dict[str, Kind] = dict.fromkeys(helpers, "logits")
-    model = MultiTaskModel(ToyEncoder(), families, {}, 0, stacked=Stacked(target, asked))
-    model.head("mean").__class__ = Averaging
-    assert model.reads(target) == reads
-    assert model.reads("other") == "summary", "a helper's own rows need no more than before"

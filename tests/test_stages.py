@@ -255,12 +255,6 @@ def test_a_stage_ends_where_its_score_has_stopped_rising(
             },
             "stages.0.mixture.shares names no topic, whose head learns in this stage",
         ),
-        ({"stages": "tests.test_stages:unknown"}, "stages.0.train holds 'encodr'"),
-        ({"stages": "tests.test_stages:unknown"}, "stages.1.name is 'a', as an earlier one"),
-        ({"stages": "tests.test_stages:failing"}, "which fails: KeyError: 'none'"),
-        ({"stages": "tests.test_stages:empty"}, "which gives no stage"),
-        ({"stages": "json:dumps"}, "which fails: TypeError"),
-        ({"stages": "tests.test_stages:unknown", "train.stepz": 1}, "train.stepz is not a setting"),
         (
             {"stages": [{"name": "a", "train": ["encoder.layer.1-4"]}]},
             "stages.0.train names encoder.layer.1-4; this encoder's last layer is 1",
@@ -274,35 +268,3 @@ def test_stages_that_cannot_be_are_refused(
     with pytest.raises(ExperimentError) as refused:
         stages.of(work(**changes).experiment, TINY_LAYERS)
     assert message in str(refused.value)
-
-
-def test_a_preset_of_ones_own_is_a_function(work: MakeWork) -> None:
-    own = work(stages="tests.test_stages:twice")
-    assert [stage.name for stage in own.stages] == ["1", "2"]
-    assert [stage.steps for stage in own.stages] == [3, 3]
-
-
-def twice(tasks: list[str], target: str | None, layers: int) -> list[dict[str, Any]]:
-    return [{"name": "1"}, {"name": "2"}]
-
-
-def unknown(tasks: list[str], target: str | None, layers: int) -> list[dict[str, Any]]:
-    return [{"name": "a", "train": ["encodr"]}, {"name": "a"}]
-
-
-def failing(tasks: list[str], target: str | None, layers: int) -> list[dict[str, Any]]:
-    return [{"name": {}["none"]}]
-
-
-def empty(tasks: list[str], target: str | None, layers: int) -> None:
-    """Forget to return."""
-
-
-def test_a_preset_may_ask_for_layers_that_the_encoder_has(work: MakeWork) -> None:
-    assert [s.train for s in work(stages="tests.test_stages:deep").stages] == [("encoder.layer.1",)]
-
-
-def deep(tasks: list[str], target: str | None, layers: int) -> list[dict[str, Any]]:
-    if layers < 2:
-        raise ValueError("which needs two layers")
-    return [{"name": "a", "train": [f"encoder.layer.{layers - 1}"]}]
