@@ -29,14 +29,20 @@ class ClassifyData(InputData):
     """What the chances are of, in their order."""
     labels: list[str] | None = Field(None, min_length=1)
     """The label set, where it should not be read off the training rows."""
+    positive: str | None = None
+    """The label whose own F1 is a score beside the others."""
 
     @model_validator(mode="after")
     def _both(self) -> ClassifyData:
         if (self.distribution is None) != (self.classes is None):
             raise ValueError("distribution and classes go together: give both, or neither")
-        if self.distribution and (beside := {"label", "labels"} & self.model_fields_set):
+        if self.distribution and (beside := _HARD & self.model_fields_set):
             raise ValueError(f"{min(beside)} stands beside distribution, which takes its place")
         return self
+
+
+_HARD = {"label", "labels", "positive"}
+"""Keys of ``ClassifyData`` that soft labels leave nothing to say."""
 
 
 class Classify(InputFamily[ClassifyData], Comparable, Helper):
@@ -68,10 +74,12 @@ class Classify(InputFamily[ClassifyData], Comparable, Helper):
         """Collect the label set of the training rows, unless it was given."""
         if data.classes is not None:
             return {"labels": labels.fitted(data.classes, (), "", key="classes")}
-        if data.labels is None:
-            found = {name for row in rows if (name := labels.name(row.get(data.label))) is not None}
-            return {"labels": labels.fitted(None, found, data.label)}
-        return {"labels": labels.fitted(data.labels, (), data.label)}
+        given = (labels.name(row.get(data.label)) for row in (() if data.labels else rows))
+        found = labels.fitted(data.labels, {name for name in given if name is not None}, data.label)
+        if data.positive is not None and data.positive not in found:
+            shown = ", ".join(map(repr, found))
+            raise ValueError(f"positive is {data.positive!r}; expected one of the labels: {shown}.")
+        return {"labels": found}
 
     @classmethod
     def column_names(cls, data: ClassifyData) -> list[str]:
@@ -150,7 +158,7 @@ class Classify(InputFamily[ClassifyData], Comparable, Helper):
     def score(
         self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
     ) -> dict[str, float]:
-        """Give accuracy, macro F1 over the labels seen, and Matthews' correlation.
+        """Give accuracy, macro F1 over the labels seen, Matthews' correlation, F1 of ``positive``.
 
         On soft labels: accuracy against the mode, and how far the chances are from the true ones.
         """
@@ -161,13 +169,16 @@ class Classify(InputFamily[ClassifyData], Comparable, Helper):
             ]
             hits = [p["label"] == g["label"] for p, g in zip(predictions, golds, strict=True)]
             return {"accuracy": sum(hits) / max(1, len(hits)), **chances.scores(pairs)}
+        own = ("f1",) if self.data.positive else ()
         if not golds:
-            return {"accuracy": 0.0, "macro_f1": 0.0, "mcc": 0.0}
+            return dict.fromkeys(("accuracy", "macro_f1", "mcc", *own), 0.0)
         true, predicted = [g["label"] for g in golds], [p["label"] for p in predictions]
+        one = {"labels": [self.data.positive], "average": "micro", "zero_division": 0}
         return {
             "accuracy": float(metrics.accuracy_score(true, predicted)),
             "macro_f1": float(metrics.f1_score(true, predicted, average="macro", zero_division=0)),
             "mcc": _correlation(true, predicted),
+            **{name: float(metrics.f1_score(true, predicted, **one)) for name in own},
         }
 
     def confusion(

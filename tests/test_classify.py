@@ -80,3 +80,12 @@ def test_soft_labels_are_scored_against_their_mode() -> None:
     true = [family.gold(row) for row in golds]
     found = [{"label": label, "probabilities": {"a": 0.5, "b": 0.5}} for label in "abba"]
     assert family.score(found, true)["accuracy"] == 0.5
+
+
+def test_the_f1_of_one_label_is_a_score_where_it_is_named() -> None:
+    family = fitted(Classify, TEXTS, positive="animal")
+    golds = [{"label": label} for label in ("animal", "animal", "book", "book")]
+    found = [{"label": label} for label in ("animal", "book", "animal", "animal")]
+    assert family.score(found, golds)["f1"] == pytest.approx(2 / 5)  # 1 of 3 and 1 of 2
+    with pytest.raises(ValueError, match="positive is 'cat'; expected one of the labels: 'animal'"):
+        fitted(Classify, TEXTS, positive="cat")

@@ -47,6 +47,22 @@ def test_glue_reads_the_columns_that_its_data_sets_have_at_one_commit() -> None:
         assert task.family == ("regress" if name == "stsb" else "classify")
 
 
+OFFICIAL = {
+    "cola": {"mcc"},
+    "mrpc": {"accuracy", "f1"},
+    "qqp": {"accuracy", "f1"},
+    "stsb": {"pearson", "spearman"},
+}
+"""The scores of GLUE (Wang et al. 2019, table 1); the other tasks have accuracy."""
+
+
+def test_glues_official_scores_are_given() -> None:
+    for name, task in load(FOLDER / "glue.yaml").tasks.items():
+        fitted = {"labels": ["a", "b"], "mean": 0.0, "sd": 1.0}
+        family = tasks.get(task.family)(task.data, fitted)
+        assert OFFICIAL.get(name, {"accuracy"}) <= family.score([], []).keys()
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_what_comes_from_the_hub_comes_from_one_commit(path: Path) -> None:
     experiment = load(path)
