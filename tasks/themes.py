@@ -106,6 +106,7 @@ class Themes:
         tables = load(base64.b64decode(fitted["tables"]))
         self.components: Array = tables["components"].astype(np.float64)
         """``[topics, words]``"""
+        self._last: tuple[str | None, list[float] | None] = None, None
         self.idf: Array | None = tables["idf"].astype(np.float64) if method == "nmf" else None
 
     def words(self) -> list[list[str]]:
@@ -117,7 +118,15 @@ class Themes:
         ]
 
     def distribution(self, text: str) -> list[float] | None:
-        """Give the share of each topic in a text, or None where it has no word of any topic."""
+        """Give the share of each topic in a text, or None where it has no word of any topic.
+
+        The last answer is kept: a row is asked what it is about and what is true of it.
+        """
+        if self._last[0] != text:
+            self._last = text, self._distribution(text)
+        return self._last[1]
+
+    def _distribution(self, text: str) -> list[float] | None:
         places, counts = self._counted(text)
         own = self.components[:, places]
         if not own.any():
