@@ -27,6 +27,7 @@ PARTS = frozenset(
         "grammar",
         "head",
         "helper",
+        "items",
         "labels",
         "lexicon",
         "media",

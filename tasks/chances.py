@@ -80,8 +80,16 @@ def scores(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> dict[str
     if not pairs:
         return {"kl": 0.0, "js_similarity": 0.0}
     predicted, true = np.array([p for p, _ in pairs]), np.array([t for _, t in pairs])
-    apart = np.nan_to_num(distance.jensenshannon(predicted, true, base=2, axis=1))
     return {
         "kl": float(rel_entr(true, predicted.clip(1e-12)).sum(1).mean()),
-        "js_similarity": float(1 - apart.mean()),
+        "js_similarity": float(1 - np.mean(distances(pairs))),
     }
+
+
+def distances(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[float]:
+    """Give the Jensen-Shannon distance (base 2) of each pair of distributions."""
+    if not pairs:
+        return []
+    predicted, true = np.array([p for p, _ in pairs]), np.array([t for _, t in pairs])
+    found = np.nan_to_num(distance.jensenshannon(predicted, true, base=2, axis=1))
+    return [float(apart) for apart in found]

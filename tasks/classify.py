@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 from sklearn import metrics
 from torch import Tensor
 
-from tasks import chances, labels
+from tasks import chances, items, labels
 from tasks.agreement import Chances, Comparable
 from tasks.family import IGNORED, CrossEntropy, Encoded, Fault, Head, Row, Rows
 from tasks.helper import Helper
@@ -180,6 +180,23 @@ class Classify(InputFamily[ClassifyData], Comparable, Helper):
             "mcc": _correlation(true, predicted),
             **{name: float(metrics.f1_score(true, predicted, **one)) for name in own},
         }
+
+    def parts(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> items.Array:
+        """Give hits or, on soft labels, how near the chances are."""
+        both = list(zip(predictions, golds, strict=True))
+        if self.data.distribution:
+            return items.means(
+                1 - d
+                for d in chances.distances(
+                    [
+                        (list(p["probabilities"].values()), list(g["probabilities"].values()))
+                        for p, g in both
+                    ]
+                )
+            )
+        return items.means(float(p["label"] == g["label"]) for p, g in both)
 
     def confusion(
         self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from typing_extensions import TypeVar
 
+from tasks import items
 from tasks.head import Head as Head
 from tasks.head import Rows as Rows
 from tasks.reads import Encoded as Encoded
@@ -245,6 +246,19 @@ class Family(ABC, Generic[Keys]):
         self, predictions: Sequence[Prediction], golds: Sequence[Prediction]
     ) -> dict[str, float]:
         """Compare predictions with true answers. Undefined scores are 0."""
+
+    def parts(
+        self, predictions: Sequence[Prediction], golds: Sequence[Prediction]
+    ) -> items.Array | None:
+        """Give what each row adds to the main score, ``[rows, n]``: it is ``whole`` of the sums.
+
+        None where it is no function of sums over rows; studies then resample seeds alone.
+        """
+        return None
+
+    def whole(self, sums: items.Array) -> items.Array:
+        """Make main scores ``[...]`` of sums of parts, ``[..., n]``; undefined ones are 0."""
+        return items.ratio(sums)
 
     # Use on new texts.
 

@@ -7,13 +7,15 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import sacrebleu
 import torch
 from pydantic import Field
+from sacrebleu.metrics.chrf import CHRF
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from tasks import labels, words
+from tasks import items, labels, words
 from tasks.decoder import Decoder
 from tasks.family import Encoded, Fault, Row, Rows
 from tasks.numbers import Plain
@@ -153,6 +155,20 @@ class Generate(TextFamily[GenerateData]):
             "chrf_ratio": min(1.0, chrf / 100),
             "perplexity": math.exp(min(nll / max(1, tokens), MOST)),
         }
+
+    def parts(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> items.Array:
+        """Give the counts of characters that chrF is made of."""
+        true = [[gold["text"] for gold in golds]]
+        found = CHRF()._extract_corpus_statistics([p["text"] for p in predictions], true)
+        return np.array(found, np.float64).reshape(len(golds), -1)
+
+    def whole(self, sums: items.Array) -> items.Array:
+        """Give chrF / 100."""
+        measure, counts = CHRF(), sums.reshape(-1, sums.shape[-1]).astype(np.int64)
+        flat = [measure._compute_f_score(own) for own in counts.tolist()]
+        return np.minimum(1.0, np.array(flat).reshape(sums.shape[:-1]) / 100)
 
     def answer(
         self, row: Row, prediction: dict[str, Any], again: Sequence[tuple[Row, Any]]

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks import labels, words
+from tasks import items, labels, words
 from tasks.family import (
     IGNORED,
     CrossEntropy,
@@ -209,6 +210,19 @@ class Language(Family[LanguageData]):
             return {"inverse_perplexity": 0.0, "perplexity": 0.0}
         mean = min(math.fsum(p["nll"] for p in predictions) / tokens, MOST)
         return {"inverse_perplexity": math.exp(-mean), "perplexity": math.exp(mean)}
+
+    def parts(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> items.Array:
+        """Give the costs and numbers of the hidden tokens."""
+        found = [(p["nll"], float(p["tokens"])) for p in predictions]
+        return np.array(found, np.float64).reshape(len(found), 2)
+
+    def whole(self, sums: items.Array) -> items.Array:
+        """Give one over the perplexity."""
+        mean = np.minimum(items.ratio(sums), MOST)
+        found: items.Array = np.where(sums[..., 1] > 0, np.exp(-mean), 0.0)
+        return found
 
     def ask(self, record: Row) -> Row | None:
         """Read a ``text`` that holds the tokenizer's mask token, such as ``[MASK]``."""

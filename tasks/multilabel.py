@@ -13,7 +13,7 @@ from sklearn import metrics
 from torch import Tensor
 from torch.nn import functional
 
-from tasks import labels
+from tasks import items, labels
 from tasks.agreement import Chances, Comparable
 from tasks.family import Encoded, Fault, Head, Row, Rows
 from tasks.helper import Helper
@@ -169,6 +169,23 @@ class Multilabel(InputFamily[MultilabelData], Comparable, Helper):
             "micro_f1": float(2 * hits.sum() / all_of_both.sum()),
             "average_precision": float(np.mean(ranked)) if ranked else 0.0,
         }
+
+    def parts(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> items.Array:
+        """Give hits and answers of each label that occurs."""
+        true, given = ([set(one["labels"]) for one in side] for side in (golds, predictions))
+        seen = labels.ordered(set().union(*true, *given))
+        shape = len(true), len(seen)
+        gold, found = (
+            np.array([[label in own for label in seen] for own in side], np.float64).reshape(shape)
+            for side in (true, given)
+        )
+        return np.concatenate([2 * gold * found, gold + found], axis=1)
+
+    def whole(self, sums: items.Array) -> items.Array:
+        """Give macro F1."""
+        return items.macro(sums)
 
 
 def _chance(prediction: Mapping[str, Any], label: str) -> float:

@@ -13,7 +13,7 @@ from sklearn import metrics
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks import labels, numbers
+from tasks import items, labels, numbers
 from tasks.family import Encoded, Fault, Head, Row, Rows
 from tasks.numbers import Plain
 from tasks.texts import TextData, TextFamily
@@ -185,6 +185,18 @@ class Rate(TextFamily[RateData]):
         if new := [(p, g) for p, g in zip(predictions, golds, strict=True) if g.get("new")]:
             scores["closeness_new_items"] = self._closeness(*zip(*new, strict=True))
         return scores
+
+    def parts(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> items.Array:
+        """Give the squared errors of standardised ratings."""
+        both = zip(predictions, golds, strict=True)
+        return items.means(((p["value"] - g["value"]) / self.sd) ** 2 for p, g in both)
+
+    def whole(self, sums: items.Array) -> items.Array:
+        """Give the closeness."""
+        found: items.Array = np.where(sums[..., 1] > 0, 1 / (1 + np.sqrt(items.ratio(sums))), 0.0)
+        return found
 
     def _closeness(
         self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks import numbers
+from tasks import items, numbers
 from tasks.family import Encoded, Fault, Head, Row, Rows
 from tasks.helper import Helper
 from tasks.texts import InputData, InputFamily, TextHead
@@ -91,3 +91,14 @@ class Regress(InputFamily[RegressData], Helper):
     ) -> dict[str, float]:
         """Give the correlations of Pearson and Spearman, and the mean errors."""
         return numbers.scores([p["value"] for p in predictions], [g["value"] for g in golds])
+
+    def parts(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> items.Array:
+        """Give the moments of the standardised numbers."""
+        sides = ([(one["value"] - self.mean) / self.sd for one in s] for s in (predictions, golds))
+        return items.moments(*sides)
+
+    def whole(self, sums: items.Array) -> items.Array:
+        """Give Pearson's correlation."""
+        return items.correlation(sums)

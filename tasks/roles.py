@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from tasks import labels, words
+from tasks import items, labels, words
 from tasks.agreement import Chances, Comparable
 from tasks.arguments import as_set, frame, predicates_of, read_arguments
 from tasks.family import IGNORED, CrossEntropy, Data, Encoded, Family, Fault, Row, Rows, Text
@@ -220,6 +220,13 @@ class Roles(Family[RolesData], Comparable, Helper):
         found = [(set(p["predicates"] or ()), set(g["predicates"])) for p, g in looked]
         of_predicates = labels.micro(found)[2]
         return {"precision": precision, "recall": recall, "f1": f1, "predicate_f1": of_predicates}
+
+    def parts(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> items.Array:
+        """Give hits and answers of arguments."""
+        both = zip(predictions, golds, strict=True)
+        return items.f1((as_set(p["arguments"]), as_set(g["arguments"])) for p, g in both)
 
     def ask(self, record: Row) -> Row | None:
         """Split ``text`` into words; ``predicate``, if given, is asked for alone.

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks import squad, windows, words
+from tasks import items, squad, windows, words
 from tasks.agreement import Chances, Comparable
 from tasks.family import (
     CrossEntropy,
@@ -236,12 +236,21 @@ class Span(Family[SpanData], Comparable):
         self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
     ) -> dict[str, float]:
         """Give exact match and F1 of words (see ``squad.scores``)."""
-        return squad.scores(
-            [
-                (_text(gold["context"], prediction), gold["answers"])
-                for prediction, gold in zip(predictions, golds, strict=True)
-            ]
-        )
+        return squad.scores(self._pairs(predictions, golds))
+
+    def _pairs(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> list[tuple[str, Sequence[str]]]:
+        """Give each answer with all that are right."""
+        both = zip(predictions, golds, strict=True)
+        return [(_text(gold["context"], own), gold["answers"]) for own, gold in both]
+
+    def parts(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> items.Array:
+        """Give the F1 of each row."""
+        pairs = self._pairs(predictions, golds)
+        return items.means(squad.scores([pair])["f1"] for pair in pairs)
 
     def ask(self, record: Row) -> Row | None:
         """Read ``question``, and ``text`` or else ``context`` for the context."""

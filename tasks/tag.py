@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from tasks import gazetteer, labels, words
+from tasks import gazetteer, items, labels, words
 from tasks.agreement import Chances, Comparable
 from tasks.family import (
     IGNORED,
@@ -206,6 +207,17 @@ class Tag(Family[TagData], Comparable, Helper):
             both = [(set(labels.spans(p)), set(labels.spans(g))) for p, g in pairs]
             scores["span_f1"] = labels.micro(both)[2]
         return scores
+
+    def parts(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> items.Array:
+        """Give hits and answers of spans or, without them, of words."""
+        pairs = [(p["tags"], g["tags"]) for p, g in zip(predictions, golds, strict=True)]
+        if self.bio:
+            return items.f1((set(labels.spans(p)), set(labels.spans(g))) for p, g in pairs)
+        right = [sum(a == b for a, b in zip(p, g, strict=True)) for p, g in pairs]
+        sizes = [len(g) for _, g in pairs]
+        return np.array([right, sizes], np.float64).T.reshape(len(pairs), 2)
 
     def ask(self, record: Row) -> Row | None:
         """Split ``text`` into words."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from tasks import chances, themes, words
+from tasks import chances, items, themes, words
 from tasks.chances import Divergence
 from tasks.family import Encoded, Fault, Finding, Row, Rows
 from tasks.helper import Helper
@@ -116,6 +117,20 @@ class Topics(TextFamily[TopicsData], Helper):
             "accuracy": right / max(1, len(both)),
             "coverage": len(both) / max(1, len(golds)),
         }
+
+    def parts(
+        self, predictions: Sequence[dict[str, Any]], golds: Sequence[dict[str, Any]]
+    ) -> items.Array:
+        """Give how near the distributions are, for texts that have one."""
+        there = [gold["distribution"] is not None for gold in golds]
+        found = np.zeros((len(golds), 2))
+        pairs = [
+            (p["distribution"], g["distribution"])
+            for p, g, known in zip(predictions, golds, there, strict=True)
+            if known
+        ]
+        found[np.array(there, bool)] = items.means(1 - d for d in chances.distances(pairs))
+        return found
 
     def ask(self, record: Row) -> Row | None:
         """Read ``text``, and ``pair`` where the task has one."""

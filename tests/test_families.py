@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -125,6 +126,27 @@ def test_a_perfect_prediction_scores_one(case: Case, family: Family[Any], rows: 
     assert family.main in scores
     assert scores == perfect(case, scores)
     json.dumps(golds)
+
+
+def test_sums_over_rows_make_the_main_score(
+    family: Family[Any], rows: list[Row], made: Callable[..., Any]
+) -> None:
+    """Of any choice of rows, also with some twice, as a bootstrap draws them."""
+    output, batch, _ = made()
+    given, golds = family.decode(output, batch), [family.gold(row) for row in rows]
+    random = np.random.default_rng(0)
+    choices = [random.integers(0, len(rows), len(rows)) for _ in range(8)]
+    for predictions in (given, golds):
+        parts = family.parts(predictions, golds)
+        assert parts is not None
+        sums = np.stack([parts.sum(0), *(parts[own].sum(0) for own in choices)])
+        expected = [
+            family.score([predictions[i] for i in own], [golds[i] for i in own])[family.main]
+            for own in (range(len(rows)), *choices)
+        ]
+        assert family.whole(sums) == pytest.approx(expected, abs=1e-6)
+        assert family.whole(sums[:, None]).shape == (9, 1)
+        assert family.whole(np.zeros_like(sums[0])) == 0
 
 
 def test_no_rows_score_zero(family: Family[Any]) -> None:
