@@ -99,7 +99,7 @@ def test_a_coefficient_is_weight_times_share_over_terms() -> None:
 
 
 def test_a_task_whose_rows_have_no_terms_divides_by_nothing() -> None:
-    assert coefficients("fixed", {"a": 1.0}, {"a": 2}, {"a": 0}) == {"a": 1.0}
+    assert coefficients("fixed", {"a": 1.0}, {"a": 2}, {"a": 0}) == {}
 
 
 def test_several_micro_batches_are_as_good_as_one() -> None:
