@@ -8,20 +8,14 @@ from the trials that were finished, so a search that was interrupted goes on whe
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import optimize, stats
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
-from sklearn.linear_model import RidgeCV
+from scipy import stats
 
-Array = NDArray[np.float64]
+from orchestrator.laws import Array, Law, chosen
 
 PER_TASK = 2
 """Mixtures of the first design, for each task."""
@@ -33,105 +27,6 @@ TRUSTED = 0.5
 """Rank correlation of predictions with what was left out, below which nothing is recommended."""
 SPREAD = 2000
 """Random mixtures from which well-spread ones are taken, and among which the best is looked for."""
-
-
-class Law(Protocol):
-    """How a score follows from shares, fitted to trials."""
-
-    def predict(self, shares: Array) -> Array:
-        """Give a score ``[n]`` for mixtures ``[n, tasks]``."""
-
-    def left_out(self) -> Array:
-        """Give what each of the trials would have been foretold from all others, ``[n]``."""
-
-
-class Roots:
-    """A score that is linear in the square roots of the shares, by ridge regression.
-
-    Its strength is chosen by leave-one-out error (the closed form of Golub et al. 1979).
-    """
-
-    def __init__(self, shares: Array, scores: Array) -> None:
-        self._given = shares, scores
-        self._model = RidgeCV(alphas=np.logspace(-6, 2, 17)).fit(np.sqrt(shares), scores)
-        self.slopes: Array = self._model.coef_
-
-    def predict(self, shares: Array) -> Array:
-        found: Array = self._model.predict(np.sqrt(shares))
-        return found
-
-    def left_out(self) -> Array:
-        return np.array([Roots(*rest).predict(own)[0] for own, rest in _folds(*self._given)])
-
-
-class LogLinear:
-    """A score that falls short of its ceiling by an exponential of a linear function of shares.
-
-    The mixing law of Ye et al. 2025 (Data Mixing Laws), for scores in place of losses.
-    """
-
-    def __init__(self, shares: Array, scores: Array, first: Array | None = None) -> None:
-        """``first`` is where the search begins."""
-        self._given = shares, scores
-        spread = max(float(np.ptp(scores)), 1e-6)
-        if first is None:
-            ends = [scores.max() + spread, np.log(spread)]
-            first = np.concatenate([ends, np.zeros(shares.shape[1])])
-
-        def short(values: Array) -> Array:
-            pull = 1e-3 * spread * values[2:]
-            return np.concatenate([self._at(values, shares) - scores, pull])
-
-        self._values = optimize.least_squares(short, first, max_nfev=200).x
-
-    @staticmethod
-    def _at(values: Array, shares: Array) -> Array:
-        found: Array = values[0] - np.exp(np.clip(values[1] + shares @ values[2:], -30, 30))
-        return found
-
-    def predict(self, shares: Array) -> Array:
-        return self._at(self._values, shares)
-
-    def left_out(self) -> Array:
-        every = _folds(*self._given)
-        return np.array([LogLinear(*rest, self._values).predict(own)[0] for own, rest in every])
-
-
-class Gaussian:
-    """A Gaussian process over the square roots of the shares (Rasmussen and Williams 2006)."""
-
-    def __init__(self, shares: Array, scores: Array) -> None:
-        kernel = ConstantKernel(1.0) * RBF(0.5, (0.05, 10.0)) + WhiteKernel(0.1, (1e-6, 1.0))
-        self._scores = scores
-        self._model = GaussianProcessRegressor(kernel, normalize_y=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of bounds that are reached
-            self._model.fit(np.sqrt(shares), scores)
-
-    def predict(self, shares: Array) -> Array:
-        found: Array = self._model.predict(np.sqrt(shares))
-        return found
-
-    def left_out(self) -> Array:
-        """By the closed form, with the kernel of all trials (the same book, equation 5.12)."""
-        inverse = np.linalg.inv(self._model.L_ @ self._model.L_.T)
-        errors = self._model.alpha_ / np.diag(inverse) * self._model._y_train_std
-        found: Array = self._scores - errors
-        return found
-
-
-def _folds(shares: Array, scores: Array) -> Iterator[tuple[Array, tuple[Array, Array]]]:
-    """Leave out each trial in turn: its mixture ``[1, tasks]``, and all others."""
-    for own in range(len(scores)):
-        yield shares[[own]], (np.delete(shares, own, 0), np.delete(scores, own))
-
-
-LAWS: Mapping[str, Callable[[Array, Array], Law]] = {
-    "roots": Roots,
-    "log-linear": LogLinear,
-    "gaussian": Gaussian,
-}
-"""The one with the least leave-one-out error is taken for each task; ties go to the first."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +78,11 @@ class Surrogate:
         """List the mixtures to begin with: the even one, some times, and others far from all."""
         count = max(FEWEST, PER_TASK * len(self.tasks))
         even = self._within(np.full((1, len(self.tasks)), 1 / len(self.tasks)))
-        among, chosen = np.sqrt(self._candidates(1.0)), np.sqrt(even)
+        among, taken = np.sqrt(self._candidates(1.0)), np.sqrt(even)
         for _ in range(count):  # the farthest from all so far: Gonzalez 1985
-            near = ((among[:, None] - chosen[None]) ** 2).sum(-1).min(1)
-            chosen = np.concatenate([chosen, among[[int(near.argmax())]]])
-        return [self._named(own) for own in (*even.repeat(REPEATS, 0), *chosen[1:] ** 2)]
+            near = ((among[:, None] - taken[None]) ** 2).sum(-1).min(1)
+            taken = np.concatenate([taken, among[[int(near.argmax())]]])
+        return [self._named(own) for own in (*even.repeat(REPEATS, 0), *taken[1:] ** 2)]
 
     def suggest(self, tried: Sequence[Tried]) -> dict[str, float] | None:
         """Give the mixture to try next, or None when no more is to be gained.
@@ -210,16 +105,16 @@ class Surrogate:
         """Fit each task's score, and look for the best mixture; needs the trials of a design."""
         shares = np.stack([self._row(one.shares) for one in tried])
         scores = np.array([[one.scores.get(t, np.nan) for t in self.tasks] for one in tried])
-        laws: list[tuple[str, Law]] = []
+        fits: list[tuple[str, Law]] = []
         left_out = np.full_like(scores, np.nan)
         for place in range(len(self.tasks)):
             there = np.isfinite(scores[:, place])
-            name, law, guesses = _chosen(shares[there], scores[there, place])
+            name, law, guesses = chosen(shares[there], scores[there, place])
             left_out[there, place] = guesses
-            laws.append((name, law))
+            fits.append((name, law))
 
         def predicted(mixtures: Array) -> Array:
-            return self.objective(np.stack([law.predict(mixtures) for _, law in laws], -1))
+            return self.objective(np.stack([law.predict(mixtures) for _, law in fits], -1))
 
         best = self._best(predicted, shares)
         whole = np.isfinite(scores).all(1)
@@ -230,7 +125,7 @@ class Surrogate:
         likely = weight * observed + (1 - weight) * guessed
         top = int(likely.argmax())
         return Fit(
-            laws={task: name for task, (name, _) in zip(self.tasks, laws, strict=True)},
+            laws={task: name for task, (name, _) in zip(self.tasks, fits, strict=True)},
             correlation=_rank(guessed, observed),
             best=self._named(best),
             gain=float(predicted(best[None])[0] - likely[top]),
@@ -271,14 +166,6 @@ class Surrogate:
 
     def _named(self, row: Array) -> dict[str, float]:
         return dict(zip(self.tasks, map(float, row), strict=True))
-
-
-def _chosen(shares: Array, scores: Array) -> tuple[str, Law, Array]:
-    """Give the law with the least leave-one-out error, and what that foretells of each trial."""
-    every = {name: law(shares, scores) for name, law in LAWS.items()}
-    found = {name: law.left_out() for name, law in every.items()}
-    best = min(found, key=lambda name: float(((found[name] - scores) ** 2).sum()))
-    return best, every[best], found[best]
 
 
 def _rank(predicted: Array, observed: Array) -> float:

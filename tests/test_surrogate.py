@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mixtures import Array, Trials, World
 
-from orchestrator.surrogate import LAWS, REPEATS, Gaussian, Roots, Surrogate, Tried, _folds
+from orchestrator.surrogate import REPEATS, Surrogate, Tried
 
 ABC = ("a", "b", "c")
 
@@ -117,31 +117,6 @@ def test_trials_from_before_a_task_was_added_are_of_use() -> None:
     assert found.correlation > 0.9
 
 
-@pytest.mark.parametrize("name", list(LAWS))
-def test_what_is_left_out_is_foretold_without_it(name: str) -> None:
-    random = np.random.default_rng(1)
-    shares = random.dirichlet(np.ones(3), 14)
-    scores = np.sqrt(shares) @ [0.3, 0.1, 0.2] + 0.01 * random.normal(size=14)
-    law = LAWS[name](shares, scores)
-    by_hand = [LAWS[name](*rest).predict(own)[0] for own, rest in _folds(shares, scores)]
-    # A Gaussian process keeps the kernel of all trials, and the log-linear law starts from its fit.
-    assert law.left_out() == pytest.approx(by_hand, abs=1e-6 if name == "roots" else 0.04)
-
-
-def test_the_closed_form_of_the_process_leaves_out_with_the_kernel_of_all() -> None:
-    random = np.random.default_rng(2)
-    shares = random.dirichlet(np.ones(3), 12)
-    scores = np.sqrt(shares) @ [0.3, 0.1, 0.2] + 0.01 * random.normal(size=12)
-    law = Gaussian(shares, scores)
-    kernel = law._model.kernel_
-    for place, (own, (rest, known)) in enumerate(_folds(shares, scores)):
-        covariance = kernel(np.sqrt(rest))
-        middle = scores.mean()
-        weights = np.linalg.solve(covariance, known - middle)
-        expected = middle + kernel(np.sqrt(own), np.sqrt(rest)) @ weights
-        assert law.left_out()[place] == pytest.approx(expected[0], abs=1e-6)
-
-
 @pytest.mark.parametrize("tasks", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_at_low_noise_the_regret_is_at_most_half_of_a_random_searchs(tasks: int) -> None:
     """At four trials a task, means over ten worlds; ten tasks are in the benchmark."""
@@ -152,10 +127,3 @@ def test_at_low_noise_the_regret_is_at_most_half_of_a_random_searchs(tasks: int)
             trials = Trials(world, 0.002, seed)
             regret[name] += trials.regret(search(trials, max(12, 4 * tasks), seed)) / 10
     assert regret["surrogate"] <= regret["random"] / 2, regret
-
-
-def test_roots_tell_their_slopes() -> None:
-    shares = np.random.default_rng(3).dirichlet(np.ones(2), 30)
-    assert Roots(shares, np.sqrt(shares) @ [0.4, -0.2]).slopes == pytest.approx(
-        [0.4, -0.2], abs=1e-3
-    )
