@@ -31,11 +31,16 @@ NEEDED = (
     "pyarrow",
     "pydantic",
     "pyyaml",
+    "regex",
+    "sacrebleu",
     "safetensors",
     "scikit-learn",
+    "scipy",
     "soundfile",
+    "tokenizers",
     "torch",
     "transformers",
+    "typing-extensions",
 )
 """What answering needs of the libraries; training needs more."""
 EXAMPLES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -141,6 +142,28 @@ def test_mlflow_calls_the_model_ready_after_it_answered_and_has_it_once(run: Pat
     scores = {metric.key: metric.value for metric in model.metrics}
     assert scores["sentiment/test/accuracy"] == 0.8
     assert len(store.client.get_metric_history(model.source_run_id, "sentiment/test/accuracy")) == 1
+
+
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "typing_extensions": "typing-extensions",
+    "yaml": "pyyaml",
+}
+"""Of modules with another name."""
+
+
+def test_the_model_names_every_library_that_its_code_needs_to_answer() -> None:
+    root, lacking = Path(served.__file__).parent.parent, {}
+    own = {*sys.stdlib_module_names, *served.PACKAGES}
+    for path in (p for part in ("tasks", "encoders") for p in (root / part).glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            for top in {name.partition(".")[0] for name in names} - own:
+                if DISTRIBUTIONS.get(top, top) not in served.NEEDED:
+                    lacking[path.name] = top
+    assert lacking == {}
 
 
 @pytest.mark.slow
