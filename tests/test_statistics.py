@@ -160,9 +160,9 @@ def test_an_order_is_claimed_where_it_is_and_not_where_it_is_not() -> None:
     assert statistics.almost_order(low.tolist(), high.tolist()) > 0.9
     claims = [
         statistics.almost_order(*random.normal(0, 1, (2, 8)).tolist(), seed=study) < 0.2
-        for study in range(40)
+        for study in range(20)
     ]
-    assert sum(claims) <= 6
+    assert sum(claims) <= 3
 
 
 def test_the_expected_best_is_the_mean_over_all_draws() -> None:
