@@ -147,9 +147,18 @@ def varied(
     tree: Mapping[str, Any], changed: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Do what ``override`` does, and give the changes that cannot be made instead of raising."""
-    result = copy.deepcopy(dict(tree))
+    result = _apart(dict(tree))
     problems = [p for key, new in changed.items() if (p := _set(result, key, new)) is not None]
     return result, problems
+
+
+def _apart(value: Any) -> Any:
+    """Copy plain data; what an anchor of YAML puts into several places is a thing of each."""
+    if isinstance(value, dict):
+        return {key: _apart(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_apart(inner) for inner in value]
+    return copy.deepcopy(value)
 
 
 def _set(tree: dict[str, Any], key: str, new: Any) -> Problem | None:

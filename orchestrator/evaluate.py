@@ -41,12 +41,14 @@ class Ranks:
 
 @dataclass
 class Evaluation:
-    """What came out: the same on every rank, but for ``confusions``, which rank 0 alone has."""
+    """What came out: scores are the same on every rank, rank 0 alone has the rest."""
 
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     """Task to metric to value; ``loss`` among them, in units."""
     confusions: dict[str, Any] = field(default_factory=dict)
     """Task to labels and counts, where the family has them."""
+    parts: dict[str, Any] = field(default_factory=dict)
+    """Task to what each row adds to its main score, ``[rows, n]``, by rising row; if asked for."""
 
 
 def evaluate(
@@ -56,6 +58,7 @@ def evaluate(
     world: Ranks,
     rows: int | None = None,
     seed: int = 0,
+    parts: bool = False,
 ) -> Evaluation:
     """Score ``data`` (task to examples), or the first ``rows`` of each in a seeded order.
 
@@ -85,7 +88,7 @@ def evaluate(
                     predictions = model.families[task].decode(outputs[task], batch.rows[task])
                     found += [(task, i, p) for i, p in zip(own, predictions, strict=True)]
     model.train(was_training)
-    return _together(model, data, found, sums, tasks, world)
+    return _together(model, data, found, sums, tasks, world, parts)
 
 
 def flat(scores: Mapping[str, Mapping[str, float]], split: str) -> dict[str, float]:
@@ -195,12 +198,13 @@ def _together(
     sums: torch.Tensor,
     tasks: Sequence[str],
     world: Ranks,
+    parts: bool,
 ) -> Evaluation:
     """Bring predictions to rank 0, score them there, and tell every rank.
 
     Where a loss is not finite it is all that is told: such answers cannot be scored.
     """
-    parts: list[Any] = [found]
+    gathered: list[Any] = [found]
     if world.ranks > 1:
         device = next(model.parameters()).device
         summed = sums.to(device)
@@ -208,11 +212,11 @@ def _together(
         sums = summed.cpu()
     losses = dict(zip(tasks, (sums[0] / sums[1].clamp(min=1)).tolist(), strict=True))
     if world.ranks > 1:
-        parts = [None] * world.ranks
-        dist.gather_object(found, parts if world.rank == 0 else None)
+        gathered = [None] * world.ranks
+        dist.gather_object(found, gathered if world.rank == 0 else None)
     evaluation = Evaluation()
     if world.rank == 0:
-        every = sorted((item for part in parts for item in part), key=lambda item: item[:2])
+        every = sorted((item for part in gathered for item in part), key=lambda item: item[:2])
         for task in tasks:
             own = [(index, prediction) for name, index, prediction in every if name == task]
             if not own:
@@ -227,6 +231,8 @@ def _together(
             confusion = model.families[task].confusion(predictions, golds)
             if confusion is not None:
                 evaluation.confusions[task] = confusion
+            if parts:
+                evaluation.parts[task] = model.families[task].parts(predictions, golds)
     if world.ranks > 1:
         told: list[Any] = [evaluation.scores]
         dist.broadcast_object_list(told, src=0)

@@ -17,6 +17,7 @@ from orchestrator.sections import HEAD_LR, HeadRegularization, Mixture, Section,
 from orchestrator.settings import Experiment
 from tasks.agreement import Comparable
 from tasks.family import Data
+from tasks.shuffled import possible
 
 __all__ = ["Experiment", "ExperimentError", "load", "override", "parse", "places"]
 
@@ -151,6 +152,9 @@ def _learnt(
     data, wrong = shape(family.Data, written.get("data", {}), f"{place}.data")
     found += wrong
     assert data is None or isinstance(data, Data), f"{name}.Data must extend tasks.family.Data"
+    if data is not None and data.shuffled and not possible(family, data):
+        text = f"is true, but {name} has no answers apart from its texts to deal out; leave it out"
+        found.append(Problem(f"{place}.data.shuffled", text))
     fitting = family.losses if data is None else family.fitting(data)
     return data, _loss(written.get("loss"), fitting, f"{place}.loss", found)
 

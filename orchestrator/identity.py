@@ -16,8 +16,9 @@ FILE = "identity.json"
 RESULT = 3
 """Raised by hand whenever the same experiment comes to give another result."""
 
-WHERE_NOT_WHAT = ("path", "revision", "config", "gazetteer")
-"""Keys of ``data`` that say where things are; what they hold is known by digest, or fitted."""
+WHERE_NOT_WHAT = ("path", "revision", "config", "gazetteer", "shuffled")
+"""Keys of ``data`` that say where things are, or in which order; what comes of them is known by
+digest, or fitted."""
 
 
 @dataclass(frozen=True)

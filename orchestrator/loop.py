@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator import checkpoint, weights
+from orchestrator.checkpoint import Progress
 from orchestrator.evaluate import Evaluation, evaluate, finite, flat
+from orchestrator.keeping import Disk, Keeper
 from orchestrator.training import Training, ended
 from orchestrator.work import Work
 
@@ -30,14 +31,16 @@ class News:
     """The stage's place in the run."""
 
 
-def train(work: Work) -> Iterator[News]:
+def train(work: Work, keeper: Keeper | None = None) -> Generator[News, None, None]:
     """Train a run to its end, or until someone asks to stop; goes on where it was left.
 
-    Every rank yields alike: after each step, evaluation and checkpoint, and a last time with the
-    event ``trained`` or ``stop``.
+    ``keeper`` says where weights go; by default to checkpoints in the run's folder. Every rank
+    yields alike: after each step, evaluation and checkpoint, and a last time with the event
+    ``trained`` or ``stop``.
     """
-    here = checkpoint.newest(work.run)
-    progress = checkpoint.progress(here) if here else checkpoint.Progress(0)
+    keeper = keeper or Disk(work)
+    here = keeper.newest()
+    progress = here.progress if here else Progress(0)
     start = progress.step
     yield News(start, events={"resume": {"from_step": start}} if start else {"start": {}})
     for place, stage in enumerate(work.stages):
@@ -45,11 +48,11 @@ def train(work: Work) -> Iterator[News]:
             continue
         if place > progress.stage:
             progress = progress.entered()
-            here = None if stage.anew else checkpoint.newest(work.run)
+            here = None if stage.anew else keeper.newest()
         if progress.taken == 0 and len(work.stages) > 1:
             yield News(progress.step, events={"stage": {"name": stage.name}}, stage=place)
         training = Training(work, stage, progress, here)
-        for news in _steps(training):
+        for news in _steps(training, keeper):
             yield replace(news, stage=place)
         progress = training.progress
         training.close()
@@ -60,7 +63,7 @@ def train(work: Work) -> Iterator[News]:
     )
 
 
-def _steps(training: Training) -> Iterator[News]:
+def _steps(training: Training, keeper: Keeper) -> Iterator[News]:
     """Take the steps of a stage that are left; ends with the event ``stop`` if someone asks."""
     every = training.experiment.train.evaluate_every
     while not training.done:
@@ -81,22 +84,22 @@ def _steps(training: Training) -> Iterator[News]:
         if training.stage.answers and ends:
             training.answer()
         if training.stage.fold is None and (ends or progress.step % every == 0):
-            yield from _look(training)
+            yield from _look(training, keeper)
         elif asked or ends or progress.step % every == 0:
             yield News(progress.step, settle=True)
-            yield News(progress.step, checkpoint=training.save())
+            yield News(progress.step, checkpoint=keeper.keep(training))
         if asked and not (training.done and training.stage == training.work.stages[-1]):
             yield News(progress.step, events={"stop": {}})
             return
 
 
-def _look(training: Training) -> Iterator[News]:
+def _look(training: Training, keeper: Keeper) -> Iterator[News]:
     """Evaluate on validation, put that on record, then save, unless weights are beyond use."""
     found = training.evaluate()
     values = flat(found.scores, "validation")
     values["score"] = float(training.progress.score or 0.0)
     yield News(training.progress.step, values, settle=True)
-    yield News(training.progress.step, checkpoint=training.save())
+    yield News(training.progress.step, checkpoint=keeper.keep(training))
 
 
 def _losses(
@@ -120,7 +123,7 @@ def _rates(training: Training) -> dict[str, float]:
 def test_scores(work: Work) -> Evaluation:
     """Score the best checkpoint on the test splits, once, by all ranks together."""
     families = {task: work.prepared.family(task) for task in work.experiment.tasks}
-    model = weights.restored(work.experiment, families, checkpoint.best(work.run))
+    model = Disk(work).best().model(work.experiment, families)
     model.to(work.device)
     present = {
         task: work.prepared.open(task, "test")

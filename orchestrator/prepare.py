@@ -90,6 +90,22 @@ class Prepared(BaseModel):
             raise LookupError(f"task {task!r} has no split {split!r}; it has {', '.join(splits)}.")
         return Split(splits[split].tokens)
 
+    def under(self, experiment: Experiment) -> Prepared:
+        """Give what an arm needs: its tasks, with its own losses and label smoothing.
+
+        The data of these tasks must be as they were here.
+        """
+        own = {
+            name: self.tasks[name].model_copy(
+                update={
+                    "loss": dict(task.loss),
+                    "label_smoothing": experiment.task_regularization(name).label_smoothing,
+                }
+            )
+            for name, task in experiment.tasks.items()
+        }
+        return self.model_copy(update={"tasks": own})
+
     @property
     def reads(self) -> str:
         """Say what the encoder reads: ``text``, ``image`` or ``audio``."""

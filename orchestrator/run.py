@@ -41,6 +41,13 @@ def ready(
     """
     cache = Path(experiment.storage.path).resolve() / "cache"  # workers have other working folders
     prepared = prepare(experiment, places, cache, origin=origin)
+    checked(experiment, prepared, origin)
+    prepared.notes.extend([*staging.told(experiment), *folds.leaks(experiment, prepared)])
+    return prepared, identity.ingredients(experiment, contents(experiment, prepared))
+
+
+def checked(experiment: Experiment, prepared: Prepared, origin: str = "the experiment") -> None:
+    """Raise ``ExperimentError`` or ``ValueError`` for what only the data show to be impossible."""
     families = {task: prepared.family(task) for task in experiment.tasks}
     if problems := [*unscored(experiment, families), *uninstalled(experiment.weighting)]:
         raise ExperimentError(problems, origin)
@@ -49,8 +56,6 @@ def ready(
     for stage in folds.stretches(experiment, prepared):
         rows = folds.training_rows(experiment, prepared, stage)
         stages.planned(experiment, {task: own.lengths for task, own in rows.items()}, stage)
-    prepared.notes.extend([*staging.told(experiment), *folds.leaks(experiment, prepared)])
-    return prepared, identity.ingredients(experiment, contents(experiment, prepared))
 
 
 def create(experiment: Experiment, places: Sequence[Path], origin: str = "the experiment") -> Path:

@@ -89,7 +89,15 @@ class Surrogate:
 
         ``tried`` are this search's finished trials and, before them, any of earlier ones.
         """
-        known = [self._row(one.shares) for one in tried]
+        left = self.untried([one.shares for one in tried])
+        if left is not None:
+            return left
+        found = self.fit(tried)
+        return None if found.gain <= found.noise else found.best
+
+    def untried(self, asked: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
+        """Give the first mixture of the design that was not asked for, None if all were."""
+        known = [self._row(shares) for shares in asked]
         for wanted in self.design():
             row = self._row(wanted)
             place = next(
@@ -98,8 +106,7 @@ class Surrogate:
             if place is None:
                 return wanted
             known.pop(place)
-        found = self.fit(tried)
-        return None if found.gain <= found.noise else found.best
+        return None
 
     def fit(self, tried: Sequence[Tried]) -> Fit:
         """Fit each task's score, and look for the best mixture; needs the trials of a design."""

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 TOKENS = 3
 """Version of what this file writes; a new one makes every cache anew."""
 
-ELSEWHERE = {"path", "revision", "config", "limit", "group", "max_bad_rows", "gazetteer"}
+ELSEWHERE = {
+    "path", "revision", "config", "limit", "group", "max_bad_rows", "gazetteer", "shuffled"
+}  # fmt: skip
 """Keys of ``data`` that say where to look: rows' digest and what was fitted stand for them."""
 
 CHUNK_ROWS = 1024

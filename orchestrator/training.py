@@ -25,6 +25,7 @@ from orchestrator.optimizer import Layers, groups
 from orchestrator.readings import Reader
 from orchestrator.sections import drawn
 from orchestrator.stages import Stretch, planned
+from orchestrator.starts import Start
 from orchestrator.work import Work
 
 
@@ -36,15 +37,17 @@ class Training:
         work: Work,
         stage: Stretch,
         progress: Progress,
-        start: Path | None = None,
+        start: Start | None = None,
         keep: bool = True,
     ) -> None:
-        """Begin a stage, or go on with it: ``start`` is the checkpoint of this ``progress``.
+        """Begin a stage, or go on with it: ``start`` has the weights of this ``progress``.
 
         Without it the model has its first weights. With ``keep`` an encoder that rests reads each
         text once, now.
         """
         self.work, self.stage, self.progress = work, stage, progress
+        self.found = Evaluation()
+        """Of the last evaluation."""
         self.experiment = work.experiment
         prepared = work.prepared
         self.tasks = sorted(work.experiment.tasks)
@@ -56,7 +59,7 @@ class Training:
         if start is None:
             model = weights.first(work.experiment, self.families, Path(prepared.reader))
         else:
-            model = weights.restored(work.experiment, self.families, start, stage.stacks)
+            model = start.model(work.experiment, self.families, stage.stacks)
         self.depths = stage.depths(model.encoder.layers)
         model.train().to(work.device)
         model.learn(self.depths, stage.heads(self.tasks, self.experiment.target))
@@ -95,10 +98,10 @@ class Training:
     def _kept_folder(self) -> Path:
         return self.work.run / "features" / self.stage.name
 
-    def _engage(self, model: MultiTaskModel, start: Path | None) -> None:
+    def _engage(self, model: MultiTaskModel, start: Start | None) -> None:
         """Give the model its engine, with the optimizer's state if the stage was begun before."""
         own, inside = self.experiment.regularization, start is not None and self.progress.taken > 0
-        stored = checkpoint.load_state(start) if inside and start is not None else {}
+        stored = start.state() if inside and start is not None else {}
         state, raw = checkpoint.split_state(stored)
         first = self._first_weights(model, start)
         self.shadow = copy.deepcopy(model) if own.ema else None
@@ -126,7 +129,7 @@ class Training:
         self.balance = Balance(way, self.tasks, seed, self.work.device)
         self.balance.restore(state)
 
-    def _first_weights(self, model: MultiTaskModel, start: Path | None) -> dict[str, Tensor]:
+    def _first_weights(self, model: MultiTaskModel, start: Start | None) -> dict[str, Tensor]:
         """Give the encoder's weights before the first step, where something asks for them."""
         own = self.experiment.regularization
         if not drawn(own) and not own.mixout:
@@ -178,7 +181,9 @@ class Training:
             self.work.world,
             None if rows == "all" else rows,
             self.experiment.train.seed,
+            self.work.parts,
         )
+        self.found = found
         finite(flat(found.scores, "validation"), f"step {self.progress.step}")
         mains = {task: family.main for task, family in self.families.items()}
         score = self._score(found.scores, mains)

@@ -15,12 +15,16 @@ from tasks.family import Family
 
 
 def first(
-    experiment: Experiment, families: Mapping[str, Family], reader: Path, seed: int | None = None
+    experiment: Experiment,
+    families: Mapping[str, Family],
+    reader: Path,
+    seed: int | None = None,
+    stacks: bool = False,
 ) -> MultiTaskModel:
     """Build the model with its first weights; ``reader`` is the folder of the run's tokenizer.
 
     Each head's weights depend on seed and task name alone, so runs that differ by a helper share
-    them.
+    them. With ``stacks`` the target reads its helpers.
     """
     seed = experiment.train.seed if seed is None else seed
     own, lora = experiment.encoder.lora, None
@@ -37,7 +41,7 @@ def first(
     )
     if top := experiment.regularization.reinit_layers:
         layers.redraw(encoder, top, keyed.torch_seed(seed, "redrawn"))
-    return _assembled(encoder, experiment, families, seed)
+    return _assembled(encoder, experiment, families, seed, stacks)
 
 
 def restored(
@@ -53,11 +57,8 @@ def restored(
         attention_dropout=experiment.regularization.attention_dropout,
         apart=True,
     )
-    stacked = None
-    if stacks or checkpoint.stacks(folder):
-        stacked = Stacked.of(experiment.stacking, experiment.target, families)
-    seed = experiment.train.seed
-    model = _assembled(encoder, experiment, families, seed, stacked)
+    seed, reads = experiment.train.seed, stacks or checkpoint.stacks(folder)
+    model = _assembled(encoder, experiment, families, seed, reads)
     checkpoint.load_heads(model, folder)
     return model
 
@@ -67,8 +68,9 @@ def _assembled(
     experiment: Experiment,
     families: Mapping[str, Family],
     seed: int,
-    stacked: Stacked | None = None,
+    stacks: bool,
 ) -> MultiTaskModel:
+    stacked = Stacked.of(experiment.stacking, experiment.target, families) if stacks else None
     dropouts = {task: experiment.task_regularization(task).head_dropout for task in families}
     precision = experiment.resolved()["train"]["precision"]
     weighting = experiment.weighting.name

@@ -33,6 +33,8 @@ class Work:
     make_engine: Callable[[MultiTaskModel, list[dict[str, Any]]], Engine]
     stop: Callable[[], bool]
     """Whether someone asked this process to end after the current step."""
+    parts: bool = False
+    """Whether evaluations also tell what each row adds to its task's main score."""
 
     @cached_property
     def stages(self) -> list[Stretch]:

@@ -36,6 +36,7 @@ PARTS = frozenset(
         "opinion",
         "reads",
         "rows",
+        "shuffled",
         "splits",
         "squad",
         "texts",

@@ -62,6 +62,8 @@ class Data(BaseModel):
     """Tokens a sequence may have; default is what the encoder can read."""
     max_bad_rows: int = Field(0, ge=0)
     """Bad rows per split to set aside instead of stopping."""
+    shuffled: bool = False
+    """Whether the answers of the training rows are dealt out at random: a control."""
 
     @model_validator(mode="before")
     @classmethod
@@ -166,6 +168,7 @@ class Family(ABC, Generic[Keys]):
         """Name the columns of the answer: a row that has nothing there takes no part in the task.
 
         None of them where nothing is an answer, or where answers come from the texts themselves.
+        ``data.shuffled`` deals them out among rows, unless the family is ``shuffled.ByWord``.
         """
         return []
 

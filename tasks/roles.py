@@ -15,6 +15,7 @@ from tasks.arguments import as_set, frame, predicates_of, read_arguments
 from tasks.family import IGNORED, CrossEntropy, Data, Encoded, Family, Fault, Row, Rows, Text
 from tasks.frames import RolesHead, layout, said
 from tasks.helper import Helper, Kind
+from tasks.shuffled import ByWord, Order, pieces
 
 PREDICATES, FIRST = "all predicates", "first of sentence"
 """What ``gather`` adds: all predicates of the sentence, and whether this row is its first."""
@@ -34,7 +35,7 @@ class RolesData(Data):
     """``input`` adds a learnt vector to the predicate's embedding; ``head`` tells only the head."""
 
 
-class Roles(Family[RolesData], Comparable, Helper):
+class Roles(Family[RolesData], Comparable, Helper, ByWord):
     """The roles of one predicate a row, and the predicates of each sentence.
 
     Predictions: ``{"arguments": [[label, [[start, end], ...]], ...], "predicates": [index, ...]}``
@@ -79,6 +80,12 @@ class Roles(Family[RolesData], Comparable, Helper):
     def label_columns(cls, data: RolesData) -> list[str]:
         """Name the column of the answer."""
         return [data.tags]
+
+    @classmethod
+    def dealt(cls, data: RolesData, row: Row, order: Order) -> dict[str, Any]:
+        """Give the tags, and which words are predicates, to other words of the sentence."""
+        drawn = order(len(row[data.tokens]), "predicates")[: len(row[PREDICATES])]
+        return {data.tags: pieces(row[data.tags], order), PREDICATES: sorted(drawn)}
 
     @classmethod
     def gather(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks import cells, checks, files, media, opened, splits
+from tasks import cells, checks, files, media, opened, shuffled, splits
 from tasks.family import Data, Family
 from tasks.files import Sheet
 from tasks.splits import Splits
@@ -57,7 +57,9 @@ def load(
     for split, table in found.rows.items():
         whole = sheets[split if split in own else "train"].table
         found.rows[split] = splits.gathered(table, family, data, whole)
-        found.digests[split] = splits.digest(found.rows[split])
+    if data.shuffled:
+        _shuffle(name, family, data, found, seed)
+    found.digests = {split: splits.digest(table) for split, table in found.rows.items()}
     return fitted, found
 
 
@@ -161,6 +163,12 @@ def _limit(name: str, data: Data, found: Splits, seed: int) -> None:
     limited = splits.limited(found.rows["train"], data, name, seed)
     if limited is not None:
         _take(found, "train", "train", limited)
+
+
+def _shuffle(name: str, family: type[Family[Any]], data: Data, found: Splits, seed: int) -> None:
+    """Deal the answers of the training rows out anew, and tell."""
+    found.rows["train"] = shuffled.shuffled(found.rows["train"], family, data, name, seed)
+    found.notes.append(f"tasks.{name}: the answers of its training rows are shuffled.")
 
 
 def _take(found: Splits, split: str, origin: str, indices: list[int]) -> None:

@@ -86,7 +86,7 @@ def limited(table: pa.Table, data: Data, task: str, seed: int) -> list[int] | No
         return None
     column = data.group
     keys = [_line(_plain(row[column] if column else list(row.values()))) for row in each(table)]
-    rank = {key: _keyed(key, seed, "limit", task) for key in set(keys)}
+    rank = {key: keyed(key, seed, "limit", task) for key in set(keys)}
     if column:
         chosen = set(sorted(rank, key=rank.__getitem__)[: data.limit])
         return [index for index, key in enumerate(keys) if key in chosen]
@@ -101,7 +101,7 @@ def cut(table: pa.Table, family: Family[Any], task: str, seed: int) -> tuple[lis
     when there are too few rows, or too few groups, to do so.
     """
     members = list(_together(table, family).values())
-    rank = {names: _keyed(names, seed, "validation", task) for names, _ in members}
+    rank = {names: keyed(names, seed, "validation", task) for names, _ in members}
     wanted = max(FEWEST, round(SHARE * table.num_rows))
     taken: list[int] = []
     for _, rows in sorted(members, key=lambda member: rank[member[0]]):
@@ -154,7 +154,8 @@ def gathered(table: pa.Table, family: type[Family[Any]], data: Data, whole: pa.T
     return pa.Table.from_pylist([dict(row) for row in rows]) if rows else table
 
 
-def _keyed(key: bytes, seed: int, purpose: str, task: str) -> bytes:
+def keyed(key: bytes, seed: int, purpose: str, task: str) -> bytes:
+    """Give a rank that looks random, of what is known by ``key``: 32 bytes."""
     return hashlib.sha256(f"{seed}|{purpose}|{task}|".encode() + key).digest()
 
 

@@ -27,6 +27,7 @@ from tasks.family import (
 )
 from tasks.gazetteer import Gazetteer
 from tasks.helper import Helper
+from tasks.shuffled import ByWord, Order, pieces
 
 
 class TagData(Data):
@@ -76,7 +77,7 @@ class TagHead(Head):
         return flat.index_fill(0, row + places, 1.0).view(-1, self.types)
 
 
-class Tag(Family[TagData], Comparable, Helper):
+class Tag(Family[TagData], Comparable, Helper, ByWord):
     """One label a word. Predictions: ``{"tags": [...], "scores": [...]}``, one entry a word.
 
     A label set of nothing but O, B-X and I-X marks spans: it is completed with the missing B-X and
@@ -122,6 +123,11 @@ class Tag(Family[TagData], Comparable, Helper):
     def label_columns(cls, data: TagData) -> list[str]:
         """Name the column of the answer."""
         return [data.tags]
+
+    @classmethod
+    def dealt(cls, data: TagData, row: Row, order: Order) -> dict[str, Any]:
+        """Give the tags to other words; a span stays whole."""
+        return {data.tags: pieces(row[data.tags], order)}
 
     def fault(self, row: Row, training: bool) -> Fault | None:
         """Say what is wrong with a row."""

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator import checkpoint, folds
+from orchestrator import folds
 from orchestrator.batch import GIVEN
 from orchestrator.checkpoint import Progress
 from orchestrator.document import override
 from orchestrator.experiment import parse
+from orchestrator.keeping import Disk
 from orchestrator.prepare import Prepared, prepare
 from orchestrator.training import Training
 from tests.looped import MakeWork, Stopping, events, last, making, trained, values
@@ -150,9 +151,7 @@ def test_the_targets_rows_bring_what_their_own_fold_answered(shared: Callable[..
     trained(own)
     stacked = folds.of(own.experiment, prepared)
     assert stacked is not None
-    training = Training(
-        own, own.stages[-1], Progress(8, (0, 2, 4, 6)), start=checkpoint.newest(own.run)
-    )
+    training = Training(own, own.stages[-1], Progress(8, (0, 2, 4, 6)), start=Disk(own).newest())
     brought = training.train["own"]
     answered = set()
     for fold in range(3):

@@ -1,0 +1,184 @@
+"""A trial in this process: the plain twin, weights in memory, one small folder left behind."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from orchestrator import loop, sealed, stages, study, weights
+from orchestrator.engine import PlainEngine
+from orchestrator.evaluate import Ranks, chosen_rows, evaluate, finite, flat
+from orchestrator.experiment import Experiment
+from orchestrator.keeping import Memory
+from orchestrator.model import MultiTaskModel
+from orchestrator.prepare import Prepared
+from orchestrator.study import Result
+from orchestrator.tokens import Split
+from orchestrator.work import Work
+
+
+class Trial:
+    """One trial, from evaluation to evaluation."""
+
+    def __init__(
+        self, folder: Path, experiment: Experiment, prepared: Prepared, device: torch.device
+    ) -> None:
+        """Begin; ``folder`` is the trial's own, named by its hash."""
+        self._began = time.monotonic()
+        self._folder, self._scratch = folder, folder / "scratch"
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(parents=True)
+        clip = experiment.regularization.clip
+        self._work = Work(
+            run=self._scratch,
+            experiment=experiment,
+            prepared=prepared,
+            fingerprint=folder.name,
+            world=Ranks(),
+            device=device,
+            make_engine=lambda model, groups: PlainEngine(model, groups, clip),
+            stop=bool,
+            parts=True,
+        )
+        self._keeper = Memory(self._work)
+        self._news = loop.train(self._work, self._keeper)
+        self.curve: list[tuple[int, float]] = []
+        """Step and score of each evaluation so far."""
+
+    def look(self) -> bool:
+        """Train up to the next evaluation, or say that there is none.
+
+        Raises ``FloatingPointError`` if weights are beyond use.
+        """
+        for news in self._news:
+            if "score" in news.values:
+                self.curve.append((news.step, news.values["score"]))
+                return True
+        return False
+
+    def finish(self) -> Result:
+        """Score the best weights, write the items of both splits, and last the result."""
+        work, own = self._work, self._work.experiment
+        held = self._keeper.best()
+        families = {task: work.prepared.family(task) for task in own.tasks}
+        model = held.model(own, families)
+        rows = None if own.train.evaluate_rows == "all" else int(own.train.evaluate_rows)
+        asked = {task: work.prepared.open(task, "validation") for task in families}
+        found = dict(_items(self._keeper.parts, asked, rows, own.train.seed))
+        sealed.write(self._folder, "validation", found)
+        tested = {
+            task: work.prepared.open(task, "test")
+            for task in families
+            if "test" in work.prepared.tasks[task].splits
+        }
+        evaluated = evaluate(
+            model.to(work.device), tested, own.batch.micro_tokens, work.world, parts=True
+        )
+        finite(flat(evaluated.scores, "test"), "after training")
+        sealed.write(self._folder, "test", dict(_items(evaluated.parts, tested, None, 0)))
+        result = self._result(
+            "finished",
+            best_step=held.progress.step,
+            score=held.progress.score,
+            scores={task: dict(scores) for task, scores in held.progress.scores.items()},
+            drift=self._drift(model),
+        )
+        self.close()
+        study.write(self._folder, result)
+        return result
+
+    def partial(self) -> Result:
+        """Give what is known so far, for when a scheduler ends the trial here."""
+        step, score = max(self.curve, key=lambda own: (own[1], -own[0]))
+        return self._result("stopped", best_step=step, score=score)
+
+    def _result(self, status: study.Status, **found: Any) -> Result:
+        work = self._work
+        steps = self.curve[-1][0] if self.curve else 0
+        began = self._keeper.began
+        lengths = work.prepared.lengths()
+        seen = stages.seen(work.experiment, lengths, work.stages, began, steps)
+        total = max(1, sum(seen.values()))
+        return Result(
+            hash=self._folder.name,
+            status=status,
+            seed=work.experiment.train.seed,
+            steps=steps,
+            curve=self.curve,
+            examples_seen=seen,
+            shares={task: count / total for task, count in seen.items()},
+            settings=settings(work.experiment),
+            seconds=time.monotonic() - self._began,
+            **found,
+        )
+
+    def _drift(self, model: MultiTaskModel) -> float:
+        """Give |w - w0| / |w0| of the encoder."""
+        work = self._work
+        first = weights.first(work.experiment, model.families, Path(work.prepared.reader))
+        before = {n: p for n, task, p in first.named() if task is None}
+        way = length = 0.0
+        for name, task, parameter in model.named():
+            if task is None and name in before:
+                own = before[name].detach().to(parameter.device)
+                way += float((parameter.detach() - own).square().sum())
+                length += float(own.square().sum())
+        return math.sqrt(way / length) if length else 0.0
+
+    def close(self) -> None:
+        """Remove what only training needed."""
+        self._news.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def failed(folder: Path, experiment: Experiment, error: str, seconds: float) -> Result:
+    """Write why a trial has no result."""
+    found = Result(
+        folder.name,
+        "failed",
+        experiment.train.seed,
+        error=error,
+        seconds=seconds,
+        settings=settings(experiment),
+    )
+    study.write(folder, found)
+    return found
+
+
+def settings(experiment: Experiment) -> dict[str, float]:
+    """Give every strength, weight and rate of an experiment, by dotted name."""
+    tree = experiment.resolved()
+    found = dict(_numbers({key: tree[key] for key in ("optimizer", "regularization", "mixture")}))
+    for task, own in tree["tasks"].items():
+        found[f"tasks.{task}.weight"] = float(own["weight"])
+        found[f"tasks.{task}.optimizer.lr"] = float(own["optimizer"]["lr"])
+    return found
+
+
+def _numbers(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{before}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{before}{key}", float(value)
+
+
+def _items(
+    parts: Mapping[str, Any], data: Mapping[str, Split], rows: int | None, seed: int
+) -> Iterator[tuple[str, sealed.Items]]:
+    """Put rows and the groups of their texts beside their parts."""
+    chosen: dict[str, list[int]] = {}
+    for task, index in chosen_rows(data, rows, seed):
+        chosen.setdefault(task, []).append(index)
+    for task, own in parts.items():
+        if own is not None:
+            item = np.array(sorted(chosen[task]), np.int64)
+            group = data[task].contents[item].astype(np.int64)
+            yield task, sealed.Items(item, group, own)
