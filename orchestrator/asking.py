@@ -17,6 +17,9 @@ STUDIES = Path("studies")
 Words = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT [KEY=VALUE]...")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Parallel = Annotated[int | None, typer.Option(help="Trials at a time; default: what fits.")]
+Engine = Annotated[
+    str, typer.Option("--trial-engine", help="plain, deepspeed, or auto: by scaling.workers.")
+]
 Folder = Annotated[Path, typer.Option("--studies", help="The folder that holds the studies.")]
 Resume = Annotated[str | None, typer.Option(help="Go on with this study.")]
 
@@ -32,6 +35,7 @@ def ablate(
         str, typer.Option(help="What arms have in common: steps, or examples of the target.")
     ] = "steps",
     parallel: Parallel = None,
+    engine: Engine = "auto",
     studies: Folder = STUDIES,
     resume: Resume = None,
     as_json: Json = False,
@@ -39,13 +43,14 @@ def ablate(
     """Find out which tasks, strengths, stages or encoders matter."""
     from orchestrator import studies as driver
 
-    how = driver.How(parallel)
+    how = driver.How(parallel, _known(engine))
     if resume is not None:
-        return _ended(driver.resume(_found(words, resume, studies), how))
+        return reported(driver.resume(_found(words, resume, studies), how), final=False)
     path, changes = _split(words)
     if budget not in ("steps", "target"):
         raise ValueError(f"--budget is {budget!r}; expected steps or target.")
-    return _ended(driver.ablate(path, changes, design, seeds, budget, studies, how))
+    own = driver.ablate(path, changes, design, seeds, budget, studies, how)
+    return reported(own, final=False)
 
 
 @answering
@@ -60,7 +65,11 @@ def tune(
     objective: Annotated[
         str | None, typer.Option(help="target, mean, worst, or weights such as a=2,b=1.")
     ] = None,
+    earlier: Annotated[
+        list[str] | None, typer.Option(help="A study whose trials the surrogate starts from.")
+    ] = None,
     parallel: Parallel = None,
+    engine: Engine = "auto",
     studies: Folder = STUDIES,
     resume: Resume = None,
     as_json: Json = False,
@@ -68,18 +77,43 @@ def tune(
     """Search a space of mixtures, strengths, stages or encoders."""
     from orchestrator import studies as driver
 
-    how = driver.How(parallel)
+    how = driver.How(parallel, _known(engine))
     if resume is not None:
-        return _ended(driver.resume(_found(words, resume, studies), how))
+        return reported(driver.resume(_found(words, resume, studies), how), final=False)
     path, changes = _split(words)
-    asked = (space, trials, search, scheduler, objective)
-    return _ended(driver.tune(path, changes, *asked, studies, how))
+    from orchestrator.study import find
+
+    known = [find(name, studies) for name in earlier or []]
+    asked = (space, trials, search, scheduler, objective, known)
+    return reported(driver.tune(path, changes, *asked, studies, how), final=False)
+
+
+@answering
+def confirm(
+    name: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or name.")],
+    arm: Annotated[str | None, typer.Option(help="Instead of the best one.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Fresh ones.")] = 8,
+    studies: Folder = STUDIES,
+    as_json: Json = False,
+) -> Answer:
+    """Run a study's winner and baseline on fresh seeds, through Ray Train and DeepSpeed."""
+    from orchestrator import studies as driver
+    from orchestrator.study import find
+
+    found = driver.confirmed(find(name, studies), arm, seeds, driver.How())
+    return Answer(vars(found), found.sentence)
 
 
 def _split(words: list[str] | None) -> tuple[Path, list[str]]:
     if not words or "=" in words[0]:
         raise ValueError("An experiment file comes first, then changes as key=value.")
     return Path(words[0]), words[1:]
+
+
+def _known(engine: str) -> str:
+    if engine not in ("auto", "plain", "deepspeed"):
+        raise ValueError(f"--trial-engine is {engine!r}; expected plain, deepspeed or auto.")
+    return engine
 
 
 def _found(words: list[str] | None, resume: str, studies: Path) -> Path:
@@ -92,12 +126,22 @@ def _found(words: list[str] | None, resume: str, studies: Path) -> Path:
     return study.find(resume, studies)
 
 
-def _ended(own: Study) -> Answer:
-    """Write the page of a study and say what it says."""
+def study(name: str, studies: Path) -> Study | None:
+    """Open a study by its folder or name, if there is one."""
+    from orchestrator import study as own
+
+    try:
+        return own.Study(own.find(name, studies))
+    except LookupError:
+        return None
+
+
+def reported(own: Study, final: bool) -> Answer:
+    """Write the page of a study and say what it says; ``final`` opens the test scores."""
     from orchestrator import findings, studies, study_page
 
-    page = study_page.write(own)
-    found = findings.find(own)
+    found = findings.find(own, final)
+    page = study_page.write(own, found)
     failed = studies.failures(own)
     document: dict[str, Any] = {
         "study": str(own.folder),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator import asking
 from orchestrator.verb import FAILURE, INTERRUPTED, Answer, answering, become
 
 if TYPE_CHECKING:
@@ -86,21 +87,9 @@ def evaluate(
     as_json: Json = False,
 ) -> Answer:
     """Score a run's best checkpoint, in the precision it was trained with."""
-    from orchestrator import checkpoint, journal, view, weights
-    from orchestrator import evaluate as evaluation
-    from orchestrator.experiment import load
-    from orchestrator.prepare import Prepared
+    from orchestrator import journal, scored, view
 
-    if split not in ("validation", "test"):
-        raise ValueError(f"--split is {split!r}; expected validation or test.")
-    folder = journal.find(run, RUNS)
-    prepared = Prepared.read(folder)
-    rows = {t: prepared.open(t, split) for t, own in prepared.tasks.items() if split in own.splits}
-    families = {task: prepared.family(task) for task in prepared.tasks}
-    experiment = load(folder / "experiment.yaml")
-    model = weights.restored(experiment, families, checkpoint.best(folder))
-    micro_tokens = experiment.batch.micro_tokens
-    found = evaluation.evaluate(model, rows, micro_tokens, evaluation.Ranks()).scores
+    found = scored.scores(journal.find(run, RUNS), split)
     return Answer(found, view.scores({task: {split: own} for task, own in found.items()}))
 
 
@@ -145,9 +134,17 @@ def demo() -> Answer:
 
 @app.command()
 @answering
-def report(run: Run, as_json: Json = False) -> Answer:
-    """Write a run's page, report.html."""
+def report(
+    run: Annotated[str, typer.Argument(metavar="STUDY_OR_RUN", help="Its folder, id or name.")],
+    final: Annotated[bool, typer.Option("--final", help="Open a study's test scores.")] = False,
+    studies: asking.Folder = asking.STUDIES,
+    as_json: Json = False,
+) -> Answer:
+    """Write the page of a run or of a study, report.html."""
     from orchestrator import journal
+
+    if (study := asking.study(run, studies)) is not None:
+        return asking.reported(study, final)
     from orchestrator import report as pages
 
     page = pages.write(journal.find(run, RUNS))
@@ -219,6 +216,10 @@ def doctor(as_json: Json = False) -> Answer:
     findings = examination.examine()
     document = examination.as_data(findings)
     return Answer(document, examination.table(findings), 0 if document["ok"] else FAILURE)
+
+
+for verb in (asking.tune, asking.ablate, asking.confirm):
+    app.command()(verb)
 
 
 def _experiment(words: list[str] | None) -> tuple[Path, Experiment]:

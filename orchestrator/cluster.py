@@ -95,19 +95,20 @@ def room(node: Mapping[str, float], each: Mapping[str, float]) -> int:
     return min(int(node.get(kind, 0) // amount) for kind, amount in each.items())
 
 
-def at_once(experiment: Experiment, asked: int | None) -> int:
-    """Count the trials of one worker that run at a time: as many as asked for, or as have room.
+def at_once(experiment: Experiment, asked: int | None, workers: int = 1) -> int:
+    """Count the trials of so many workers that run at a time: as asked for, or as have room.
 
     Raises ``ValueError`` if the cluster has no room for so many.
     """
     each = per_worker(experiment)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    possible = sum(room(node, each) for node in nodes)
+    possible = sum(room(node, each) for node in nodes) // workers
     if possible < (asked or 1):
         told = " and ".join(f"{amount:g} {kind}" for kind, amount in each.items())
         raise ValueError(
-            f"{asked or 1} trials at a time with {told} each do not fit on the Ray cluster, which "
-            f"has room for {possible}. Ask for fewer at a time, set scaling.cpus or scaling.gpus "
-            f"lower, or point RAY_ADDRESS to a larger cluster."
+            f"{asked or 1} trials at a time of {workers} workers with {told} each do not fit on "
+            f"the Ray cluster, which has room for {possible}. Ask for fewer at a time, set "
+            f"scaling.workers, scaling.cpus or scaling.gpus lower, or point RAY_ADDRESS to a "
+            f"larger cluster."
         )
     return asked or possible

@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,9 @@ def _meet(backend: str, file: str, rank: int, ranks: int) -> None:
 
 def work(config: dict[str, Any]) -> None:
     """Run on every worker: drive the loop and forward what it yields."""
-    folder, context = Path(config["folder"]), ray.train.get_context()
-    world = Ranks(context.get_world_rank(), context.get_world_size())
+    folder = Path(config["folder"])
     experiment = load(folder / "experiment.yaml")
-    scaling = experiment.scaling
-    torch.set_num_threads(scaling.cpus if scaling.threads == "auto" else scaling.threads)
-    device = get_device()
-    join(device)
+    world, device = joined(experiment)
     sender = Sender(config["recorder"])
     task = Work(
         run=folder,
@@ -87,6 +84,15 @@ def work(config: dict[str, Any]) -> None:
         if world.ranks > 1:
             dist.barrier()  # nobody looks for a checkpoint while a former writer may still end one
         _drive(task, sender, config["began"])
+
+
+def joined(experiment: Experiment) -> tuple[Ranks, torch.device]:
+    """Settle threads and processes of a worker; say which it is, and on what it computes."""
+    context, scaling = ray.train.get_context(), experiment.scaling
+    torch.set_num_threads(scaling.cpus if scaling.threads == "auto" else scaling.threads)
+    device = get_device()
+    join(device)
+    return Ranks(context.get_world_rank(), context.get_world_size()), device
 
 
 def engine(
@@ -134,6 +140,33 @@ def _peak_memory() -> dict[str, float]:
     return {"speed/peak_memory_mb": peak}
 
 
+def training(
+    each: Callable[[dict[str, Any]], None],
+    config: dict[str, Any],
+    experiment: Experiment,
+    folder: Path,
+    retries: int,
+) -> TorchTrainer:
+    """Set up Ray Train with the workers of an experiment; ``each`` is what they do."""
+    meeting = Near if cluster.own() else TorchConfig
+    return TorchTrainer(
+        each,
+        train_loop_config=config,
+        torch_config=meeting(backend="nccl" if experiment.scaling.gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=experiment.scaling.workers,
+            use_gpu=experiment.scaling.gpus > 0,
+            resources_per_worker=cluster.per_worker(experiment),
+        ),
+        run_config=RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=FailureConfig(max_failures=retries, controller_failure_limit=2),
+            checkpoint_config=CheckpointConfig(),
+        ),
+    )
+
+
 EXPECTED = (
     ray.train.TrainingFailedError,
     ray.exceptions.RayError,
@@ -158,29 +191,12 @@ class Launch:
         self.error: BaseException | None = None
         # Ray would insist on every checkpoint it has seen; this run's own rules say what is kept.
         (folder / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
-        meeting = Near if cluster.own() else TorchConfig
-        trainer = TorchTrainer(
-            work,
-            train_loop_config={
-                "folder": str(folder),
-                "recorder": self._recorder,
-                "began": psutil.Process().create_time(),
-            },
-            torch_config=meeting(backend="nccl" if experiment.scaling.gpus else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=experiment.scaling.workers,
-                use_gpu=experiment.scaling.gpus > 0,
-                resources_per_worker=cluster.per_worker(experiment),
-            ),
-            run_config=RunConfig(
-                name=folder.name,
-                storage_path=str(folder.parent),
-                failure_config=FailureConfig(
-                    max_failures=experiment.train.retries, controller_failure_limit=2
-                ),
-                checkpoint_config=CheckpointConfig(),
-            ),
-        )
+        config = {
+            "folder": str(folder),
+            "recorder": self._recorder,
+            "began": psutil.Process().create_time(),
+        }
+        trainer = training(work, config, experiment, folder, experiment.train.retries)
         self._thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True)
         self._thread.start()
 

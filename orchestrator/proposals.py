@@ -80,7 +80,7 @@ def _weights(written: str, tasks: Sequence[str]) -> Array:
             number = float(value)
         except ValueError:
             number = -1.0
-        if task not in found or number < 0:
+        if task not in found or not 0 <= number < float("inf"):
             raise ValueError(
                 f"the objective is {written!r}; expected {', '.join(OBJECTIVES)}, or weights such "
                 f"as {tasks[0]}=2 joined by commas, of the tasks {', '.join(tasks)}"
@@ -166,7 +166,7 @@ class Mixtures:
 
     def propose(self, known: Sequence[Known]) -> Proposal | str | None:
         tried = [*self.earlier, *tries(known)]
-        wanted = self.model.untried([one.shares for one in tried])
+        wanted = self.model.untried([one.shares for one in tried], self.earlier)
         if wanted is None:
             scored = sum(bool(one.scores) for one in tried)
             if scored < len(self.model.design()) and any(one.running for one in known):

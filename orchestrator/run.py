@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from orchestrator import checkpoint, folds, identity, journal, stages, staging, weights
 from orchestrator.access import held, secure_ray
@@ -26,6 +26,13 @@ from orchestrator.tracking import Tracker
 EXPERIMENT = "experiment.yaml"
 LOOK = 0.25
 """Seconds between two looks at the journal."""
+
+
+class Mirror(Protocol):
+    """What brings MLflow up to date."""
+
+    def sync(self, now: bool = False) -> bool:
+        """Send what is not yet sent."""
 
 
 class Interrupted(RuntimeError):
@@ -64,11 +71,18 @@ def create(experiment: Experiment, places: Sequence[Path], origin: str = "the ex
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     storage = Path(experiment.storage.path).resolve()
     folder = storage / experiment.name / f"{stamp}-{secrets.token_hex(3)}"
+    lay_out(folder, experiment, prepared, ingredients)
+    return folder
+
+
+def lay_out(
+    folder: Path, experiment: Experiment, prepared: Prepared, ingredients: Mapping[str, Any]
+) -> None:
+    """Make a run's folder with all that ``train`` needs."""
     folder.mkdir(parents=True)
-    (folder / EXPERIMENT).write_text(anchored(experiment, prepared).yaml(), encoding="utf-8")
     prepared.write(folder)
     identity.write(folder, ingredients)
-    return folder
+    journal.replace_text(folder / EXPERIMENT, anchored(experiment, prepared).yaml())
 
 
 def resume(folder: Path, path: Path | None, overrides: Sequence[str]) -> Path:
@@ -150,7 +164,7 @@ def train(folder: Path, show: Callable[[list[Record]], None]) -> dict[str, Any]:
         tail.read()
         launch = Launch(experiment, folder, attempt)
         try:
-            with _stopping(launch.stop), _mirrored(tracker):
+            with _stopping(launch.stop), mirrored(tracker):
                 while launch.running:
                     show(tail.read())
                     time.sleep(LOOK)
@@ -188,7 +202,7 @@ def _ended(
 
 
 @contextmanager
-def _mirrored(tracker: Tracker) -> Iterator[None]:
+def mirrored(tracker: Mirror) -> Iterator[None]:
     """Keep MLflow up to date from a thread of its own: a server that hangs holds nothing up."""
     ended = threading.Event()
 

@@ -18,6 +18,15 @@ from numpy.typing import NDArray
 
 from orchestrator.study import Study
 
+SCHEMA = pa.schema(
+    {
+        "task": pa.string(),
+        "item": pa.int64(),
+        "group": pa.int64(),
+        "parts": pa.list_(pa.float64()),
+    }
+)
+
 
 @dataclass(frozen=True)
 class Items:
@@ -43,17 +52,18 @@ def write(trial: Path, split: str, found: Mapping[str, Items]) -> None:
     tables = [
         pa.table(
             {
-                "task": pa.array([task] * len(own.item), pa.string()),
-                "item": pa.array(own.item, pa.int64()),
-                "group": pa.array(own.group, pa.int64()),
-                "parts": pa.array(list(own.parts), pa.list_(pa.float64())),
-            }
+                "task": [task] * len(own.item),
+                "item": own.item,
+                "group": own.group,
+                "parts": list(own.parts),
+            },
+            SCHEMA,
         )
         for task, own in sorted(found.items())
     ]
     file = trial / f"items-{split}.parquet"
     made = file.with_name(f".{file.name}.tmp")
-    pq.write_table(pa.concat_tables(tables), made, compression="zstd")
+    pq.write_table(pa.concat_tables([SCHEMA.empty_table(), *tables]), made, compression="zstd")
     made.replace(file)
 
 

@@ -11,13 +11,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds; MLflow's own is 120
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # that is for results
 
 import mlflow
 import requests
@@ -30,6 +32,7 @@ from mlflow.entities import (
     LoggedModelStatus,
     Metric,
     Param,
+    RunTag,
 )
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
@@ -50,6 +53,15 @@ Value = tuple[str, float, int, int]
 
 class ModelError(RuntimeError):
     """A saved model that cannot be loaded and asked in a fresh process."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a store has of a run."""
+
+    id: str
+    status: str
+    tags: Mapping[str, str]
 
 
 class Store:
@@ -109,13 +121,42 @@ class Store:
 
     def create(self, run: str, start: int, tags: Mapping[str, str]) -> str:
         """Make a run that started at this time in milliseconds; give MLflow's id of it."""
-        own = {
-            "tlmt.run_id": run,
-            "mlflow.source.name": "tlmt",
-            "mlflow.source.type": "LOCAL",
-        }
-        made = self.client.create_run(self.experiment, start, {**own, **tags}, run_name=run)
+        return self.begin(run, start, {"tlmt.run_id": run, **tags})
+
+    def begin(self, name: str, start: int, tags: Mapping[str, str]) -> str:
+        """Make a run of any kind, which its tags tell; give MLflow's id of it."""
+        own = {"mlflow.source.name": "tlmt", "mlflow.source.type": "LOCAL"}
+        made = self.client.create_run(self.experiment, start, {**own, **tags}, run_name=name)
         return str(made.info.run_id)
+
+    def runs(self, tag: str, value: str) -> Iterator[Held]:
+        """Give all runs with a tag, the latest first; its value may hold no quotes."""
+        same, token = f"tags.`{tag}` = '{value}'", None
+        while True:
+            page = self.client.search_runs([self.experiment], same, page_token=token)
+            yield from (Held(run.info.run_id, run.info.status, run.data.tags) for run in page)
+            token = page.token
+            if not token:
+                return
+
+    def delete(self, run: str) -> None:
+        """Take a run away; MLflow keeps it among the deleted ones."""
+        self.client.delete_run(run)
+
+    def send(
+        self,
+        run: str,
+        values: Sequence[Value] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send any number of values, parameters and tags at once; what is there already stays."""
+        self.client.log_batch(
+            run,
+            metrics=[Metric(legal(key), *rest) for key, *rest in values],
+            params=[Param(legal(key), value) for key, value in (params or {}).items()],
+            tags=[RunTag(key, value) for key, value in (tags or {}).items()],
+        )
 
     def params(self, run: str, params: Iterable[tuple[str, str]]) -> None:
         """Set the parameters that the run has not; MLflow lets none be changed."""
@@ -129,7 +170,7 @@ class Store:
 
         A value sent again with the same time, after a success that was not seen, stays one.
         """
-        self.client.log_batch(run, metrics=[Metric(legal(key), *rest) for key, *rest in values])
+        self.send(run, values)
 
     def inputs(self, run: str, splits: Iterable[DataSplit]) -> None:
         """List the data that the run read."""

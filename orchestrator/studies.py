@@ -9,15 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tune_spaces
-from orchestrator import check, designs, document, points, price, proposals, study
+from orchestrator import (
+    check,
+    confirm,
+    designs,
+    document,
+    price,
+    proposals,
+    run,
+    searching,
+    study,
+)
 from orchestrator.access import held, secure_ray
 from orchestrator.agenda import Agenda, Listed, Searched, Wanted
-from orchestrator.experiment import Experiment, ExperimentError, places
+from orchestrator.experiment import ExperimentError, places
 from orchestrator.study import Asked, Result, Study
-from orchestrator.surrogate import Tried
 from orchestrator.trials import Trials
 
+SCHEDULERS = ("none", "asha")
 WRITTEN = "as written"
 """The arm without changes."""
 
@@ -28,7 +37,8 @@ class How:
 
     parallel: int | None = None
     """Trials at a time; None: as many as the cluster has room for."""
-    scheduler: str = "none"
+    engine: str = "auto"
+    """``plain``: one process a trial; ``deepspeed``: workers of its own; ``auto``: by how many."""
     tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
 
 
@@ -94,13 +104,17 @@ def tune(
     space: str,
     count: int,
     search: str,
+    scheduler: str,
     objective: str | None,
+    earlier: Sequence[Path],
     studies: Path,
     how: How,
 ) -> Study:
     """Search a space with so many trials beside the experiment as it is."""
     if search not in proposals.NAMES:
         raise ValueError(f"--search is {search!r}; expected {', '.join(proposals.NAMES)}.")
+    if scheduler not in SCHEDULERS:
+        raise ValueError(f"--scheduler is {scheduler!r}; expected {', '.join(SCHEDULERS)}.")
     tree = written(path, overrides)
     folder = named(studies, tree, "tune", space)
     trials = trials_of(tree, str(path))
@@ -112,11 +126,12 @@ def tune(
         "baseline": WRITTEN,
         "comparisons": [],
         "search": search,
-        "scheduler": how.scheduler,
+        "scheduler": scheduler,
         "trials": count,
         "objective": goal,
+        "earlier": [str(place) for place in earlier],
     }
-    _searching(question, trials, [])  # what is wrong with space, search and objective is told now
+    searching.search(question, trials)  # what is wrong with space, search and objective is told now
     return _tuned(study.create(folder, question, trials.prepared), trials, how)
 
 
@@ -171,49 +186,18 @@ def _known(agenda: Agenda, trials: Trials, wanted: Wanted) -> tuple[str, bool]:
 
 
 def _tuned(own: Study, trials: Trials, how: How) -> Study:
-    asked = own.question
-    baseline = Wanted(WRITTEN, "baseline", {}, trials.base.train.seed)
-    search = _searching(asked, trials, [])
-    agenda = Searched(
-        own,
-        trials,
-        search,
-        asked["trials"],
-        baseline,
-        earlier=_earlier(own),
-        tell=_teller(how, asked["trials"] + 1),
-    )
+    asked, agenda = own.question, _agenda(own, trials, how)
     done = sum(result.status == "finished" for result in own.results().values())
     _tell_price(own, trials, how, asked["trials"] + 1 - done, done)
     return _run(own, trials, agenda, how)
 
 
-def _searching(
-    asked: Mapping[str, Any], trials: Trials, earlier: Sequence[Tried]
-) -> proposals.Search:
-    """Make the search that a study asks for. Raises ``ValueError`` or ``LookupError``."""
-    base, name = trials.base, asked["what"]
-    space = tune_spaces.get(name)(base.resolved())
-    if wrong := points.problems(space, name):
-        raise ExperimentError(wrong, "the space")
-    tasks, seed = sorted(base.tasks), base.train.seed
-    goal = proposals.objective(asked["objective"], tasks, base.target)
-    if asked["search"] == "random":
-        return proposals.Random(space, seed)
-    if asked["search"] == "optuna":
-        return proposals.Optuna(space, seed, tasks, goal)
-    return proposals.mixtures(space, tasks, goal, _caps(base, trials), seed, earlier)
-
-
-def _caps(base: Experiment, trials: Trials) -> dict[str, float]:
-    """Bound each task's share, so that it is read no more often than ``mixture.max_epochs``."""
-    most = base.mixture.max_epochs
-    if most is None:
-        return {}
-    lengths = trials.prepared.lengths()
-    mean = sum(float(own.mean()) for own in lengths.values()) / len(lengths)
-    examples = max(1.0, base.train.steps * base.batch.tokens / mean)
-    return {task: min(1.0, most * len(own) / examples) for task, own in lengths.items()}
+def _agenda(own: Study, trials: Trials, how: How) -> Searched:
+    asked = own.question
+    baseline = Wanted(WRITTEN, "baseline", {}, trials.base.train.seed)
+    search, count = searching.search(asked, trials), asked["trials"]
+    tell, earlier = _teller(how, count + 1), _earlier(own)
+    return Searched(own, trials, search, count, baseline, earlier=earlier, tell=tell)
 
 
 def _earlier(own: Study) -> list[Path]:
@@ -255,12 +239,47 @@ def _teller(how: How, count: int) -> Callable[[Asked, Result, bool], None]:
 
 
 def _run(own: Study, trials: Trials, agenda: Listed | Searched, how: How) -> Study:
+    """Run what is to be run, with MLflow beside it."""
     secure_ray()
     from orchestrator import tuning
+    from orchestrator.study_tracking import StudyTracker
 
-    with held(own.folder, ".driver.lock"):
-        tuning.run(own.folder, agenda, trials.base, how.parallel)
+    scheduler, engine = own.question.get("scheduler", "none"), how.engine
+    nested = engine == "deepspeed" or (engine == "auto" and trials.base.scaling.workers > 1)
+    if nested and scheduler != "none":
+        raise ValueError(
+            f"--scheduler {scheduler} looks at trials while they run, which those with workers of "
+            f"their own do not allow. Take --trial-engine plain, or --scheduler none."
+        )
+    with held(own.folder, ".driver.lock"), run.mirrored(StudyTracker(own)):
+        tuning.run(own.folder, agenda, trials.base, how.parallel, scheduler, nested)
     return own
+
+
+def confirmed(folder: Path, arm: str | None, seeds: int, how: How) -> confirm.Confirmed:
+    """Run the winner and the baseline of a study on fresh seeds, and register the winner's model.
+
+    Raises ``ValueError`` where there is nothing to confirm, ``RuntimeError`` if a run fails.
+    """
+    secure_ray()
+    from orchestrator import findings, served, study_page, study_tracking
+
+    own = Study(folder)
+    asked = own.question
+    trials = trials_of(asked["experiment"], asked["origin"], asked["budget"], prepared=own.prepared)
+    search, view = None, list[proposals.Known]()
+    if asked["kind"] == "tune":
+        search = searching.search(asked, trials)
+        view = _agenda(own, trials, how).view()
+    with held(folder, ".driver.lock"):
+        best = confirm.winner(own, arm, search, view)
+        found = confirm.confirm(own, trials, best, seeds, how.tell)
+    best_run = Path(found.runs[best][0])
+    if not (best_run / "model").is_dir():
+        served.save(best_run)
+    study_page.write(own, findings.find(own))
+    study_tracking.champion(own, best_run)
+    return found
 
 
 def failures(own: Study) -> list[tuple[Asked, str]]:

@@ -95,10 +95,20 @@ class Surrogate:
         found = self.fit(tried)
         return None if found.gain <= found.noise else found.best
 
-    def untried(self, asked: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
-        """Give the first mixture of the design that was not asked for, None if all were."""
+    def untried(
+        self, asked: Sequence[Mapping[str, float]], earlier: Sequence[Tried] = ()
+    ) -> dict[str, float] | None:
+        """Give the first mixture of the design that was not asked for, None if all were.
+
+        Trials of earlier studies stand for as many of its last ones, as far as tasks that are new
+        since then leave it.
+        """
+        design = self.design()
+        new = [task for task in self.tasks if all(task not in one.scores for one in earlier)]
+        least = REPEATS + PER_TASK * len(new)
+        needed = max(len(design) - len(earlier), min(least, len(design)))
         known = [self._row(shares) for shares in asked]
-        for wanted in self.design():
+        for wanted in design[:needed]:
             row = self._row(wanted)
             place = next(
                 (i for i, own in enumerate(known) if np.allclose(own, row, atol=1e-6)), None

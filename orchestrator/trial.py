@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from orchestrator import loop, sealed, stages, study, weights
-from orchestrator.engine import PlainEngine
+from orchestrator.engine import Engine, PlainEngine
 from orchestrator.evaluate import Ranks, chosen_rows, evaluate, finite, flat
 from orchestrator.experiment import Experiment
 from orchestrator.keeping import Memory
@@ -23,27 +24,44 @@ from orchestrator.study import Result
 from orchestrator.tokens import Split
 from orchestrator.work import Work
 
+SCRATCH = "scratch"
+"""What only training needs, in a trial's folder."""
+MakeEngine = Callable[[MultiTaskModel, list[dict[str, Any]]], Engine]
+
 
 class Trial:
     """One trial, from evaluation to evaluation."""
 
     def __init__(
-        self, folder: Path, experiment: Experiment, prepared: Prepared, device: torch.device
+        self,
+        folder: Path,
+        experiment: Experiment,
+        prepared: Prepared,
+        device: torch.device,
+        world: Ranks | None = None,
+        make_engine: MakeEngine | None = None,
     ) -> None:
-        """Begin; ``folder`` is the trial's own, named by its hash."""
+        """Begin; ``folder`` is the trial's own, named by its hash.
+
+        Of several ranks each has a ``Trial``, and an engine that they share; rank 0 writes.
+        """
         self._began = time.monotonic()
-        self._folder, self._scratch = folder, folder / "scratch"
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        self._scratch.mkdir(parents=True)
+        self._folder, self._scratch = folder, folder / SCRATCH
+        self._world = world or Ranks()
+        if self._world.rank == 0:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.mkdir(parents=True)
+        if self._world.ranks > 1:
+            dist.barrier()
         clip = experiment.regularization.clip
         self._work = Work(
             run=self._scratch,
             experiment=experiment,
             prepared=prepared,
             fingerprint=folder.name,
-            world=Ranks(),
+            world=self._world,
             device=device,
-            make_engine=lambda model, groups: PlainEngine(model, groups, clip),
+            make_engine=make_engine or (lambda model, groups: PlainEngine(model, groups, clip)),
             stop=bool,
             parts=True,
         )
@@ -60,6 +78,7 @@ class Trial:
         for news in self._news:
             if "score" in news.values:
                 self.curve.append((news.step, news.values["score"]))
+                next(self._news)  # weights are kept, and it is told where this stage began
                 return True
         return False
 
@@ -71,8 +90,7 @@ class Trial:
         model = held.model(own, families)
         rows = None if own.train.evaluate_rows == "all" else int(own.train.evaluate_rows)
         asked = {task: work.prepared.open(task, "validation") for task in families}
-        found = dict(_items(self._keeper.parts, asked, rows, own.train.seed))
-        sealed.write(self._folder, "validation", found)
+        seen = dict(_items(self._keeper.parts, asked, rows, own.train.seed))
         tested = {
             task: work.prepared.open(task, "test")
             for task in families
@@ -82,7 +100,6 @@ class Trial:
             model.to(work.device), tested, own.batch.micro_tokens, work.world, parts=True
         )
         finite(flat(evaluated.scores, "test"), "after training")
-        sealed.write(self._folder, "test", dict(_items(evaluated.parts, tested, None, 0)))
         result = self._result(
             "finished",
             best_step=held.progress.step,
@@ -91,7 +108,10 @@ class Trial:
             drift=self._drift(model),
         )
         self.close()
-        study.write(self._folder, result)
+        if self._world.rank == 0:
+            sealed.write(self._folder, "validation", seen)
+            sealed.write(self._folder, "test", dict(_items(evaluated.parts, tested, None, 0)))
+            study.write(self._folder, result)
         return result
 
     def partial(self) -> Result:
@@ -135,7 +155,8 @@ class Trial:
     def close(self) -> None:
         """Remove what only training needed."""
         self._news.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        if self._world.rank == 0:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def failed(folder: Path, experiment: Experiment, error: str, seconds: float) -> Result:

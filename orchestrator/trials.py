@@ -23,6 +23,7 @@ class Planned:
 
     experiment: Experiment
     prepared: Prepared
+    """Perhaps of more tasks, and with other losses: see ``Prepared.under``."""
     hash: str
 
 
@@ -57,13 +58,14 @@ class Trials:
         """Make a trial. Raises ``ExperimentError`` or ``ValueError`` if the arm is impossible."""
         tree = override(self._tree, {**changes, "train.seed": seed})
         experiment = parse(tree, self._origin)
-        prepared = self._prepared(experiment).under(experiment)
+        shared = self._prepared(experiment)
+        prepared = shared.under(experiment)
         if self._budget == "target":
             experiment = self._level(experiment, prepared)
         run.checked(experiment, prepared, self._origin)
         contents = run.contents(experiment, prepared, self._encoder(experiment, prepared))
         digest = identity.fingerprint(experiment, contents)
-        return Planned(run.anchored(experiment, prepared), prepared, digest)
+        return Planned(run.anchored(experiment, prepared), shared, digest)
 
     def _prepared(self, experiment: Experiment) -> Prepared:
         """Find the data of an arm, or prepare them where the arm changes something about them."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 import ray
 import torch
 from ray import tune
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator import cluster, study, trial
@@ -33,6 +34,25 @@ SCORE, STEP, PARTIAL = "score", "step", "partial"
 LOST = "its process was lost; the cluster may have run out of memory"
 
 log = logging.getLogger(__name__)
+
+
+REDUCTION = 3
+"""Of as many trials one goes on to the next rung."""
+
+
+PREPARED = "prepared"
+"""In a trial's folder: where the data are that it is run on."""
+
+
+class How(Enum):
+    """How a process runs a trial."""
+
+    WHOLE = "whole"
+    """To its end, on the plain twin."""
+    WATCHED = "watched"
+    """The same, from evaluation to evaluation, so that a scheduler may end it."""
+    NESTED = "nested"
+    """To its end, by workers of its own."""
 
 
 class Source(Protocol):
@@ -64,7 +84,7 @@ class Kept(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._folder, self._watched = Path(config[TRIAL]), bool(config["watched"])
+        self._folder, self._how = Path(config[TRIAL]), How(config["how"])
         self._began, self._trial = time.monotonic(), None
 
     def step(self) -> dict[str, Any]:
@@ -81,14 +101,21 @@ class Kept(tune.Trainable):
             return {"done": True, SCORE: float("-inf"), STEP: 0}
 
     def _step(self) -> dict[str, Any]:
+        if self._how is How.NESTED:
+            from orchestrator import nested
+
+            place = (self._folder / PREPARED).read_text(encoding="utf-8")
+            found = nested.run(self._folder, Path(place))
+            return {"done": True, SCORE: found.score, STEP: found.steps}
         if self._trial is None:
             self._trial = self._made()
         more = self._trial.look()
-        while more and not self._watched:
+        while more and self._how is not How.WATCHED:
             more = self._trial.look()
         if more:
             step, score = self._trial.curve[-1]
-            return {"done": False, SCORE: score, STEP: step, PARTIAL: asdict(self._trial.partial())}
+            partial = json.dumps(asdict(self._trial.partial()))  # Tune takes mappings apart
+            return {"done": False, SCORE: score, STEP: step, PARTIAL: partial}
         found = self._trial.finish()
         self._trial = None
         return {"done": True, SCORE: found.score, STEP: found.steps}
@@ -98,7 +125,7 @@ class Kept(tune.Trainable):
         scaling = experiment.scaling
         torch.set_num_threads(scaling.cpus if scaling.threads == "auto" else scaling.threads)
         device = torch.device("cuda" if scaling.gpus and torch.cuda.is_available() else "cpu")
-        place = (self._folder / "prepared").read_text(encoding="utf-8")
+        place = (self._folder / PREPARED).read_text(encoding="utf-8")
         if place not in self._data:
             self._data[place] = Prepared.read(Path(place))
         return trial.Trial(self._folder, experiment, self._data[place].under(experiment), device)
@@ -116,11 +143,11 @@ class Kept(tune.Trainable):
 class _Asker(Searcher):
     """Tune's view of a source."""
 
-    def __init__(self, source: Source, folder: Path, watched: bool) -> None:
+    def __init__(self, source: Source, how: How) -> None:
         super().__init__(metric=SCORE, mode="max")
-        self._source, self._study, self._watched = source, folder, watched
+        self._source, self._how = source, how
         self._running: dict[str, Path] = {}
-        self._seen: dict[str, dict[str, Any]] = {}
+        self._seen: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
         try:
@@ -130,7 +157,7 @@ class _Asker(Searcher):
         if folder is None:
             return None
         self._running[trial_id] = folder
-        return {TRIAL: str(folder), "watched": self._watched}
+        return {TRIAL: str(folder), "how": self._how.value}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if PARTIAL in result:
@@ -142,17 +169,14 @@ class _Asker(Searcher):
         folder = self._running.pop(trial_id, None)
         if folder is None:
             return
-        partial = self._seen.pop(trial_id, None)
-        if (result or {}).get(PARTIAL):
-            partial = (result or {})[PARTIAL]
+        partial = (result or {}).get(PARTIAL) or self._seen.pop(trial_id, None)
         found = study.result(folder)
-        if found is None and error:
+        if found is None and partial is not None and not error:
+            study.write(folder, Result(**json.loads(partial)))
+            found = study.result(folder)
+        if found is None:
             found = trial.failed(folder, load(folder / "experiment.yaml"), LOST, 0.0)
-        elif found is None and partial is not None:
-            found = Result(**partial)
-            study.write(folder, found)
-        if found is not None:
-            self._source.ended(found)
+        self._source.ended(found)
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the study's folder holds all there is."""
@@ -166,28 +190,31 @@ def run(
     source: Source,
     experiment: Experiment,
     parallel: int | None = None,
-    scheduler: Callable[[], TrialScheduler] | None = None,
+    scheduler: str = "none",
+    nested: bool = False,
 ) -> None:
     """Run a source's trials to their end, so many at a time as the cluster has room for.
 
-    ``experiment`` says what a trial needs. With a scheduler, trials report each evaluation and may
-    be ended early. Raises ``ValueError`` before anything starts if there is no such room.
+    ``experiment`` says what a trial needs; ``nested`` ones have its workers, others are one process
+    each. With a scheduler, trials report each evaluation and may be ended early: ``asha`` (Li et
+    al. 2020). Raises ``ValueError`` before anything starts if there is no such room.
     """
     cluster.connect()
     try:
-        count = cluster.at_once(experiment, parallel)
+        count = cluster.at_once(experiment, parallel, experiment.scaling.workers if nested else 1)
         own = folder / ".tune"
         shutil.rmtree(own, ignore_errors=True)
+        watched = How.WATCHED if scheduler != "none" else How.WHOLE
         tuner = tune.Tuner(
-            tune.with_resources(Kept, tune.PlacementGroupFactory([cluster.per_worker(experiment)])),
+            tune.with_resources(Kept, tune.PlacementGroupFactory([_needs(experiment, nested)])),
             tune_config=tune.TuneConfig(
-                search_alg=_Asker(source, folder, scheduler is not None),
-                scheduler=None if scheduler is None else scheduler(),
+                search_alg=_Asker(source, How.NESTED if nested else watched),
+                scheduler=_halving(experiment) if scheduler == "asha" else None,
                 num_samples=-1,
                 max_concurrent_trials=count,
                 reuse_actors=True,
-                metric=SCORE if scheduler is not None else None,
-                mode="max" if scheduler is not None else None,
+                metric=SCORE,
+                mode="max",
             ),
             run_config=tune.RunConfig(
                 storage_path=str(own),
@@ -200,3 +227,23 @@ def run(
         shutil.rmtree(own, ignore_errors=True)
     finally:
         ray.shutdown()
+
+
+def _needs(experiment: Experiment, nested: bool) -> dict[str, float]:
+    """Say what Tune sets aside: a process that only waits for its workers takes what they need."""
+    return {"memory": 1} if nested else cluster.per_worker(experiment)
+
+
+def _halving(experiment: Experiment) -> TrialScheduler:
+    """Let the better third go on, from the first evaluation at which trials are compared.
+
+    At the last one there is nothing left to save, so no trial is ended there.
+    """
+    own = experiment.train
+    return ASHAScheduler(
+        time_attr=STEP,
+        max_t=max(own.evaluate_every, own.steps - 1),
+        grace_period=own.evaluate_every,
+        reduction_factor=REDUCTION,
+        stop_last_trials=False,
+    )

@@ -1,0 +1,249 @@
+"""One self-contained HTML page about a study, finished or not, with its tables beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from orchestrator import mixture_charts, statistics, study_charts, study_tables
+from orchestrator.answers import chance, number, within
+from orchestrator.contrasts import MARGIN
+from orchestrator.evidence import MEAN
+from orchestrator.findings import Findings
+from orchestrator.journal import replace_text
+from orchestrator.report import duration
+from orchestrator.study import Study
+from orchestrator.study_charts import Bar
+from orchestrator.themed import picture
+
+FILE = "report.html"
+TEMPLATE = "study.html"
+Drawn = tuple[str, str, Callable[[float], Figure]]
+"""Name, what is read aloud, and how to draw to a width."""
+MANY = 40
+"""Arms beyond which a picture of all would not be looked at."""
+SHOWN = 10
+"""Of the best trials."""
+ASKED = {
+    "leave-one-out": "What is lost when each helper is left out?",
+    "add-one-in": "What does each helper add to the target alone?",
+    "pairs": "Which task helps which, two at a time?",
+    "subsets": "What does each helper add in the company of others?",
+    "regularization": "How does the score follow each strength, the others fixed?",
+    "stages": "Which sequence of stages is best?",
+    "encoders": "Which encoder is best?",
+    "mixture": "How much of each task is best?",
+}
+
+
+def write(study: Study, found: Findings) -> Path:
+    """Write a study's page, CSVs and ``results.parquet`` into its folder; give the page's path."""
+    tables = study_tables.write(study, found)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "p": _chance, "whole": _whole}
+    page = environment.get_template(TEMPLATE).render(content(study, found, tables))
+    path = study.folder / FILE
+    replace_text(path, page)
+    return path
+
+
+def content(study: Study, found: Findings, tables: list[str]) -> dict[str, Any]:
+    """Gather what the page shows."""
+    question = found.question
+    what = str(question.get("what"))
+    figures = dict(_figures(study, found))
+    command = f"tlmt report {study.folder}{' --final' if found.final else ''}"
+    return {
+        "found": found,
+        "question": {"target": None, "metric": None, **question},
+        "title": f"{(question.get('experiment') or {}).get('name') or question['name']}: {what}",
+        "asked": ASKED.get(what, f"Which settings of the space {what} are best?"),
+        "split": "test" if found.final else "validation",
+        "status": _status(found),
+        "facts": list(_facts(found)),
+        "figures": figures,
+        "tasks": list(study.prepared.tasks),
+        "within": within,
+        "best": list(_best(found)),
+        "unharmed": any(own.spared for own in (*found.declared, *found.exploratory)),
+        "margin": number(float(question.get("margin") or MARGIN)),
+        "fewest": statistics.FEWEST,
+        "unended": sum(0 < len(own.values) < own.asked for own in found.arms),
+        "sources": list(_sources(figures, tables, command)),
+        "tables": [*tables, study_tables.PARQUET],
+        "command": command,
+    }
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else number(value)
+
+
+def _chance(p: float) -> str:
+    """Write a p value for a column of such."""
+    return chance(p).removeprefix("p ").removeprefix("= ")
+
+
+def _whole(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _status(found: Findings) -> str:
+    own = found.spent
+    if own.waiting:
+        return (
+            f"{own.asked + _planned(found) - own.waiting} of {own.asked + _planned(found)} trials"
+        )
+    return "finished" if not own.failed else f"finished, {own.failed} failed"
+
+
+def _planned(found: Findings) -> int:
+    """Count trials that were not asked for yet."""
+    own = found.spent
+    return own.finished + own.stopped + own.failed + own.waiting - own.asked
+
+
+def _facts(found: Findings) -> Iterator[tuple[str, str]]:
+    question, own = found.question, found.spent
+    metric = question.get("metric") or MEAN
+    score = "mean of the tasks' main scores" if metric == MEAN else metric
+    yield "compared by", f"{score}, on {'test' if found.final else 'validation'}"
+    seeds = question.get("seeds") or []
+    yield "seeds", f"{len(seeds)}, paired: the same for each arm" if len(seeds) > 1 else "one"
+    budgets = {"steps": "the same steps in all", "target": "the same examples of the target"}
+    yield "equal budget", budgets.get(str(question.get("budget")), "not stated")
+    if found.search is None:
+        yield "declared comparisons", _declared(found)
+    else:
+        search, scheduler = question.get("search", "random"), question.get("scheduler", "none")
+        yield "search", f"{search}, scheduler {scheduler}"
+    ended = [f"{own.finished} finished"]
+    ended += [
+        f"{n} {name}"
+        for n, name in (
+            (own.failed, "failed"),
+            (own.stopped, "stopped early"),
+            (own.waiting, "to come"),
+        )
+        if n
+    ]
+    yield "trials", ", ".join(ended)
+    yield "time of all trials", duration(own.seconds)
+    openings = len(found.openings)
+    yield "test items opened", {0: "never", 1: "once"}.get(openings, f"{openings} times")
+
+
+def _declared(found: Findings) -> str:
+    count = len(found.declared)
+    if not count:
+        return "none: all is exploratory"
+    seeds = len(found.question.get("seeds") or [])
+    return f"{count}; the smallest p after Holm is {_chance(statistics.least(seeds, count))}"
+
+
+def _figures(study: Study, found: Findings) -> Iterator[tuple[str, str]]:
+    """Draw what there is something for."""
+    for name, says, draw in (*_of_arms(found), *_of_search(study, found)):
+        yield name, picture(name, says, draw)
+
+
+def _of_arms(found: Findings) -> Iterator[Drawn]:
+    metric = str(found.question.get("metric") or MEAN)
+    arms = [
+        Bar(own.name, own.mean, own.low, own.high)
+        for own in found.arms
+        if own.mean is not None and (found.search is None or len(own.values) > 1)
+    ]
+    if found.matrix:
+        yield "matrix", "Gain of targets by helpers", partial(study_charts.matrix, found.matrix)
+    else:
+        if 1 < len(arms) <= MANY:
+            yield "arms", "Mean scores", partial(study_charts.forest, arms, metric, False)
+        yield from _differences(found, metric)
+    if found.helpers:
+        bars = [Bar(e.helper, e.value, e.low, e.high, e.significant) for e in found.helpers]
+        yield "helpers", "What helpers add", partial(study_charts.forest, bars, metric, True)
+    if found.curves:
+        draw = partial(study_charts.curves, found.curves, metric)
+        yield "curves", "Score by strength", draw
+
+
+def _differences(found: Findings, metric: str) -> Iterator[Drawn]:
+    compared = [own for own in (*found.declared, *found.exploratory) if own.mean is not None]
+    others = sorted({own.other for own in compared})
+    against = f", against {others[0]}" if len(others) == 1 else ""
+    rows = [
+        Bar(
+            own.arm if against else f"{own.arm} - {own.other}",
+            own.mean or 0.0,
+            own.low,
+            own.high,
+            own.significant,
+            apart=place > 0 and compared[place - 1].declared and not own.declared,
+        )
+        for place, own in enumerate(compared)
+    ]
+    if 0 < len(rows) <= MANY:
+        draw = partial(study_charts.forest, rows, f"difference in {metric}{against}", True)
+        yield "differences", "Differences of arms", draw
+
+
+def _of_search(study: Study, found: Findings) -> Iterator[Drawn]:
+    metric = str(found.question.get("metric") or MEAN)
+    search, spent = found.search, found.spent
+    if search is None:
+        if spent.seconds and len(spent.by_arm) <= MANY:
+            yield "budget", "Time by arm", partial(study_charts.budget, spent.by_arm)
+        return
+    if search.surface is not None and search.surface.points:
+        draw = partial(mixture_charts.surface, search.surface, metric)
+        yield "surface", "Score by the tasks' shares", draw
+    if any(own.score is not None for own in search.trials):
+        yield "history", "Best score so far", partial(study_charts.history, search, metric)
+    if spent.seconds and search.trials:
+        seconds = {digest: own.seconds for digest, own in study.results().items()}
+        yield "budget", "Time by trial", partial(study_charts.spending, search, seconds)
+
+
+def _best(found: Findings) -> Iterator[tuple[int, str, float, list[tuple[str, str]]]]:
+    """Give the best trials of a search: place, arm, score, and what they changed."""
+    search = found.search
+    done = [
+        (own.score, own)
+        for own in (search.trials if search else ())
+        if own.status == "finished" and own.score is not None
+    ]
+    for score, own in sorted(done, key=lambda pair: -pair[0])[:SHOWN]:
+        shares = [(f"share of {task}", f"{value:.1%}") for task, value in own.shares.items()]
+        changes = [
+            (key, f"{value:.4g}" if isinstance(value, float) else str(value))
+            for key, value in own.changes.items()
+            if key != "mixture.shares"
+        ]
+        yield own.place, own.arm, score, [*changes, *(shares if search and search.surface else [])]
+
+
+def _sources(figures: dict[str, str], tables: list[str], command: str) -> Iterator[tuple[str, str]]:
+    """Tell each figure's table."""
+    own = {
+        "arms": ("Arms", "arms.csv"),
+        "differences": ("Differences", "comparisons.csv"),
+        "matrix": ("Transfer matrix", "matrix.csv"),
+        "helpers": ("Helpers", "helpers.csv"),
+        "curves": ("Curves", "curves.csv"),
+        "surface": ("Mixture", "trials.csv"),
+        "history": ("Best so far", "trials.csv"),
+        "budget": ("Time", "trials.csv"),
+    }
+    yield from (own[name] for name in figures)
