@@ -136,12 +136,25 @@ def study(name: str, studies: Path) -> Study | None:
         return None
 
 
+def folders(names: list[str] | None, storage: Path) -> list[Path]:
+    """Find runs and studies by name; without names, all of both."""
+    from orchestrator import journal
+
+    if not names:
+        every = sorted(path.parent.resolve() for path in STUDIES.glob("*/study.yaml"))
+        return [*journal.runs(storage), *every]
+    known = ((name, study(name, STUDIES)) for name in names)
+    return [journal.find(name, storage) if own is None else own.folder for name, own in known]
+
+
 def reported(own: Study, final: bool) -> Answer:
     """Write the page of a study and say what it says; ``final`` opens the test scores."""
     from orchestrator import findings, studies, study_page
+    from orchestrator.study_tracking import StudyTracker
 
     found = findings.find(own, final)
     page = study_page.write(own, found)
+    StudyTracker(own).sync(now=True)
     failed = studies.failures(own)
     document: dict[str, Any] = {
         "study": str(own.folder),

@@ -190,17 +190,15 @@ def ui(port: Port = 5000) -> Answer:
 @app.command()
 @answering
 def sync(
-    runs: Annotated[list[str] | None, typer.Argument(help="Default: every run there is.")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help="Or studies. Default: all.")] = None,
     storage: Storage = RUNS,
     as_json: Json = False,
 ) -> Answer:
-    """Send MLflow what it missed of runs."""
-    from orchestrator import journal
+    """Send MLflow what it missed of runs and studies."""
+    folders = asking.folders(runs, storage)
+    from orchestrator.study_tracking import sync as send  # takes seconds; a wrong name should not
 
-    folders = [journal.find(run, storage) for run in runs] if runs else journal.runs(storage)
-    from orchestrator.tracking import sync_runs  # takes seconds; a wrong name should not
-
-    sent = sync_runs(folders)
+    sent = send(folders)
     lines = [f"{folder}: {'complete' if whole else 'no answer'}" for folder, whole in sent.items()]
     shown = "\n".join(lines) or f"No runs below {storage}."
     document = {str(folder): whole for folder, whole in sent.items()}

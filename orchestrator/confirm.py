@@ -140,7 +140,8 @@ def confirm(
         },
         runs,
     )
-    replace_text(own.folder / FILE, json.dumps(vars(found), indent=1))
+    document = {**vars(found), "sentence": found.sentence}
+    replace_text(own.folder / FILE, json.dumps(document, indent=1))
     return found
 
 

@@ -202,12 +202,12 @@ def _ended(
 
 
 @contextmanager
-def mirrored(tracker: Mirror) -> Iterator[None]:
+def mirrored(tracker: Mirror, every: float = LOOK) -> Iterator[None]:
     """Keep MLflow up to date from a thread of its own: a server that hangs holds nothing up."""
     ended = threading.Event()
 
     def mirror() -> None:
-        while not ended.wait(LOOK):
+        while not ended.wait(every):
             tracker.sync()
 
     thread = threading.Thread(target=mirror, daemon=True)

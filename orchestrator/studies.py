@@ -26,6 +26,8 @@ from orchestrator.experiment import ExperimentError, places
 from orchestrator.study import Asked, Result, Study
 from orchestrator.trials import Trials
 
+LOOK = 1.0
+"""Seconds between two looks of MLflow's mirror at a study."""
 SCHEDULERS = ("none", "asha")
 WRITTEN = "as written"
 """The arm without changes."""
@@ -231,7 +233,7 @@ def _teller(how: How, count: int) -> Callable[[Asked, Result, bool], None]:
         ended += 1
         score = "" if result.score is None else f" {result.score:.4f}"
         word = "known" if reused else result.status
-        why = f": {(result.error or '').splitlines()[0]}" if result.error else ""
+        why = f": {' '.join(result.error.split())}" if result.error else ""
         took = "" if reused else f", {result.seconds:.1f} s"
         how.tell(f"{ended} of {count}: {asked.arm}, seed {asked.seed}: {word}{score}{why}{took}")
 
@@ -251,7 +253,7 @@ def _run(own: Study, trials: Trials, agenda: Listed | Searched, how: How) -> Stu
             f"--scheduler {scheduler} looks at trials while they run, which those with workers of "
             f"their own do not allow. Take --trial-engine plain, or --scheduler none."
         )
-    with held(own.folder, ".driver.lock"), run.mirrored(StudyTracker(own)):
+    with held(own.folder, ".driver.lock"), run.mirrored(StudyTracker(own), LOOK):
         tuning.run(own.folder, agenda, trials.base, how.parallel, scheduler, nested)
     return own
 
@@ -278,6 +280,7 @@ def confirmed(folder: Path, arm: str | None, seeds: int, how: How) -> confirm.Co
     if not (best_run / "model").is_dir():
         served.save(best_run)
     study_page.write(own, findings.find(own))
+    study_tracking.StudyTracker(own).sync(now=True)
     study_tracking.champion(own, best_run)
     return found
 

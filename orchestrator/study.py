@@ -84,7 +84,7 @@ class Study:
 
     def __init__(self, folder: Path) -> None:
         """Raises ``LookupError`` if the folder holds no study."""
-        self.folder = folder
+        self.folder = folder.resolve()  # processes elsewhere find it too
         if not (folder / FILE).is_file():
             raise LookupError(f"{folder} holds no {FILE}; 'tlmt tune' and 'tlmt ablate' make one.")
 

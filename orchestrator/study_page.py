@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,9 @@ from orchestrator.themed import picture
 
 FILE = "report.html"
 TEMPLATE = "study.html"
+FINAL = "final"
+CONFIRMED = "confirm.json"
+"""What `tlmt confirm` leaves in a study's folder."""
 Drawn = tuple[str, str, Callable[[float], Figure]]
 """Name, what is read aloud, and how to draw to a width."""
 MANY = 40
@@ -42,8 +46,13 @@ ASKED = {
 
 
 def write(study: Study, found: Findings) -> Path:
-    """Write a study's page, CSVs and ``results.parquet`` into its folder; give the page's path."""
-    tables = study_tables.write(study, found)
+    """Write a study's page, CSVs and ``results.parquet`` into its folder; give the page's path.
+
+    What test scores are in goes to a folder of its own: other readers of the study do not see it.
+    """
+    folder = study.folder / FINAL if found.final else study.folder
+    folder.mkdir(exist_ok=True)
+    tables = study_tables.write(study, found, folder)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -53,7 +62,7 @@ def write(study: Study, found: Findings) -> Path:
     )
     environment.filters |= {"number": _number, "p": _chance, "whole": _whole}
     page = environment.get_template(TEMPLATE).render(content(study, found, tables))
-    path = study.folder / FILE
+    path = folder / FILE
     replace_text(path, page)
     return path
 
@@ -66,6 +75,7 @@ def content(study: Study, found: Findings, tables: list[str]) -> dict[str, Any]:
     command = f"tlmt report {study.folder}{' --final' if found.final else ''}"
     return {
         "found": found,
+        "confirmed": _confirmed(study),
         "question": {"target": None, "metric": None, **question},
         "title": f"{(question.get('experiment') or {}).get('name') or question['name']}: {what}",
         "asked": ASKED.get(what, f"Which settings of the space {what} are best?"),
@@ -84,6 +94,12 @@ def content(study: Study, found: Findings, tables: list[str]) -> dict[str, Any]:
         "tables": [*tables, study_tables.PARQUET],
         "command": command,
     }
+
+
+def _confirmed(study: Study) -> dict[str, Any] | None:
+    """Give what came out on fresh seeds, if that was asked."""
+    file = study.folder / CONFIRMED
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def _number(value: float | None) -> str:

@@ -24,8 +24,8 @@ WHOLE = ("steps", "best_step", "score", "drift", "seconds", "error")
 Row = Mapping[str, Any]
 
 
-def write(study: Study, found: Findings) -> list[str]:
-    """Write all tables that there is something for into the study's folder; give their names."""
+def write(study: Study, found: Findings, folder: Path) -> list[str]:
+    """Write all tables that there is something for into a folder; give their names."""
     tables: dict[str, list[Row]] = {
         "arms.csv": [_arm(own) for own in found.arms],
         "comparisons.csv": [_comparison(own) for own in (*found.declared, *found.exploratory)],
@@ -43,10 +43,10 @@ def write(study: Study, found: Findings) -> list[str]:
         ]
     for name in ("matrix.csv", "helpers.csv", "curves.csv"):
         if name not in tables:
-            (study.folder / name).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
     for name, rows in tables.items():
-        replace_text(study.folder / name, _csv(rows))
-    _parquet(study.folder / PARQUET, tables["trials.csv"])
+        replace_text(folder / name, _csv(rows))
+    _parquet(folder / PARQUET, tables["trials.csv"])
     return list(tables)
 
 

@@ -7,7 +7,7 @@ there twice; no score on test rows is ever sent.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -282,3 +282,13 @@ def champion(study: Study, folder: Path | None) -> str | None:
     Raises ``ModelError`` for a model that does not answer.
     """
     return StudyTracker(study).champion(folder)
+
+
+def sync(folders: Iterable[Path]) -> dict[Path, bool]:
+    """Send what is not yet sent of each run or study; say whether MLflow now has all of it."""
+    return {
+        folder: (
+            StudyTracker(Study(folder)) if (folder / FILE).is_file() else Tracker(folder)
+        ).sync(now=True)
+        for folder in folders
+    }

@@ -23,6 +23,8 @@ FEWEST = 6
 """Of them in all."""
 REPEATS = 2
 """Trials of the even mixture, which tell the noise."""
+LEAST = 1e-3
+"""Of a share: a task with none would not be learnt at all."""
 TRUSTED = 0.5
 """Rank correlation of predictions with what was left out, below which nothing is recommended."""
 SPREAD = 2000
@@ -168,14 +170,17 @@ class Surrogate:
         return self._within(random.dirichlet(np.full(len(self.tasks), level), SPREAD))
 
     def _within(self, mixtures: Array) -> Array:
-        """Bring mixtures to the sum 1 under the caps; what is cut off goes to the others."""
-        caps = np.array([self.caps.get(task, 1.0) for task in self.tasks])
+        """Bring mixtures to the sum 1 between the least share and the caps.
+
+        What is cut off goes to the others, and what is put on is taken from them.
+        """
+        caps = np.array([self.caps.get(task, 1.0) for task in self.tasks]).clip(LEAST)
         found = mixtures / np.maximum(mixtures.sum(1, keepdims=True), 1e-12)
-        for _ in self.tasks:
-            found = np.minimum(found, caps)
+        for _ in range(2 * len(self.tasks)):
+            found = found.clip(LEAST, caps)
             rest = 1 - found.sum(1, keepdims=True)
-            open_ = np.where(found < caps, np.maximum(found, 1e-9), 0.0)
-            found = found + rest * open_ / np.maximum(open_.sum(1, keepdims=True), 1e-12)
+            room = np.where(rest > 0, np.where(found < caps, found, 0.0), found - LEAST)
+            found = found + rest * room / np.maximum(room.sum(1, keepdims=True), 1e-12)
         return found.clip(0.0, 1.0)
 
     def _row(self, shares: Mapping[str, float]) -> Array:

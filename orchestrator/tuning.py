@@ -143,15 +143,16 @@ class Kept(tune.Trainable):
 class _Asker(Searcher):
     """Tune's view of a source."""
 
-    def __init__(self, source: Source, how: How) -> None:
+    def __init__(self, source: Source, how: How, first: Path | None) -> None:
         super().__init__(metric=SCORE, mode="max")
-        self._source, self._how = source, how
+        self._source, self._how, self._first = source, how, first
         self._running: dict[str, Path] = {}
         self._seen: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
+        folder, self._first = self._first, None
         try:
-            folder = self._source.next()
+            folder = folder or self._source.next()
         except StopIteration:
             return Searcher.FINISHED
         if folder is None:
@@ -199,6 +200,10 @@ def run(
     each. With a scheduler, trials report each evaluation and may be ended early: ``asha`` (Li et
     al. 2020). Raises ``ValueError`` before anything starts if there is no such room.
     """
+    try:
+        first = source.next()
+    except StopIteration:
+        return  # all is known
     cluster.connect()
     try:
         count = cluster.at_once(experiment, parallel, experiment.scaling.workers if nested else 1)
@@ -208,7 +213,7 @@ def run(
         tuner = tune.Tuner(
             tune.with_resources(Kept, tune.PlacementGroupFactory([_needs(experiment, nested)])),
             tune_config=tune.TuneConfig(
-                search_alg=_Asker(source, How.NESTED if nested else watched),
+                search_alg=_Asker(source, How.NESTED if nested else watched, first),
                 scheduler=_halving(experiment) if scheduler == "asha" else None,
                 num_samples=-1,
                 max_concurrent_trials=count,
