@@ -31,6 +31,11 @@ such memory to the system and has every page of it zeroed and mapped anew: a fif
 """
 
 
+STARTS = 3
+"""Times that a Ray of one's own is tried: it gives up after 30 s, however busy the machine."""
+SLOW = "timed out during startup"
+
+
 def own() -> bool:
     """Tell whether the run has a Ray of its own, on this machine."""
     return not os.environ.get("RAY_ADDRESS")
@@ -43,13 +48,20 @@ def connect() -> None:
     if own():
         options = {"address": "local", "include_dashboard": False}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with _spared():
-        ray.init(
-            logging_level="ERROR",
-            log_to_driver=False,
-            runtime_env={"env_vars": environment},
-            **options,
-        )
+    for again in range(STARTS):
+        try:
+            with _spared():
+                ray.init(
+                    logging_level="ERROR",
+                    log_to_driver=False,
+                    runtime_env={"env_vars": environment},
+                    **options,
+                )
+            return
+        except Exception as error:  # Ray knows no other kind for this
+            ray.shutdown()
+            if SLOW not in str(error) or again == STARTS - 1:
+                raise
 
 
 @contextlib.contextmanager

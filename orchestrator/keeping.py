@@ -46,7 +46,7 @@ class Memory:
     """One process's own: gone when it ends. Copies only what will be asked for."""
 
     def __init__(self, work: Work) -> None:
-        self._reader = Path(work.prepared.reader)
+        self._reader, self._load = Path(work.prepared.reader), work.load
         self._newest: Held | None = None
         self._best: Held | None = None
         self.parts: Mapping[str, Any] = {}
@@ -69,6 +69,6 @@ class Memory:
         if not improved and not training.done:
             return
         copied = {name: value.detach().clone() for name, value in training.engine.averaged()}
-        self._newest = Held(progress, copied, self._reader)
+        self._newest = Held(progress, copied, self._reader, self._load)
         if improved:
             self._best, self.parts = self._newest, training.found.parts

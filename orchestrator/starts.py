@@ -15,6 +15,7 @@ from orchestrator.checkpoint import Progress
 from orchestrator.experiment import Experiment
 from orchestrator.model import MultiTaskModel
 from orchestrator.stages import STACK
+from orchestrator.weights import Loader
 from tasks.family import Family
 
 Families = Mapping[str, Family]
@@ -58,10 +59,11 @@ class Held:
     progress: Progress
     weights: Mapping[str, Tensor]
     reader: Path
+    load: Loader
 
     def model(self, own: Experiment, families: Families, stacks: bool = False) -> MultiTaskModel:
         known = any(name.endswith(f".{STACK}") for name in self.weights)
-        model = weights.first(own, families, self.reader, stacks=stacks or known)
+        model = weights.first(own, families, self.reader, stacks=stacks or known, load=self.load)
         with torch.no_grad():
             for name, _, parameter in model.named():
                 if name in self.weights:

@@ -254,7 +254,11 @@ def _run(own: Study, trials: Trials, agenda: Listed | Searched, how: How) -> Stu
             f"their own do not allow. Take --trial-engine plain, or --scheduler none."
         )
     with held(own.folder, ".driver.lock"), run.mirrored(StudyTracker(own), LOOK):
-        tuning.run(own.folder, agenda, trials.base, how.parallel, scheduler, nested)
+        try:
+            tuning.run(own.folder, agenda, trials.base, how.parallel, scheduler, nested)
+        except KeyboardInterrupt:
+            how.tell(f"Go on with: tlmt {own.question['kind']} --resume {own.folder}")
+            raise
     return own
 
 

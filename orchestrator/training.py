@@ -57,7 +57,7 @@ class Training:
         lengths = {task: rows.lengths for task, rows in self.train.items()}
         self.plan = planned(work.experiment, lengths, stage)
         if start is None:
-            model = weights.first(work.experiment, self.families, Path(prepared.reader))
+            model = self._first()
         else:
             model = start.model(work.experiment, self.families, stage.stacks)
         self.depths = stage.depths(model.encoder.layers)
@@ -129,14 +129,17 @@ class Training:
         self.balance = Balance(way, self.tasks, seed, self.work.device)
         self.balance.restore(state)
 
+    def _first(self) -> MultiTaskModel:
+        reader = Path(self.work.prepared.reader)
+        return weights.first(self.experiment, self.families, reader, load=self.work.load)
+
     def _first_weights(self, model: MultiTaskModel, start: Start | None) -> dict[str, Tensor]:
         """Give the encoder's weights before the first step, where something asks for them."""
         own = self.experiment.regularization
         if not drawn(own) and not own.mixout:
             return {}
         if start is not None:
-            reader = Path(self.work.prepared.reader)
-            model = weights.first(self.experiment, self.families, reader)
+            model = self._first()
         return {n: p.detach().clone() for n, task, p in model.named() if task is None}
 
     def _groups(self, model: MultiTaskModel) -> list[dict[str, Any]]:
@@ -243,7 +246,7 @@ class Training:
         """
         own, fold = self.work, self.stage.fold
         assert fold is not None, f"stage {self.stage.name} leaves no fold out"
-        model = weights.first(own.experiment, self.families, Path(own.prepared.reader))
+        model = self._first()
         with torch.no_grad():
             for (_, value), (_, _, mine) in zip(self.engine.averaged(), model.named(), strict=True):
                 mine.copy_(value)

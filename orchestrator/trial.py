@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+import encoders
 from orchestrator import loop, sealed, stages, study, weights
 from orchestrator.engine import Engine, PlainEngine
 from orchestrator.evaluate import Ranks, chosen_rows, evaluate, finite, flat
@@ -22,6 +23,7 @@ from orchestrator.model import MultiTaskModel
 from orchestrator.prepare import Prepared
 from orchestrator.study import Result
 from orchestrator.tokens import Split
+from orchestrator.weights import Loader
 from orchestrator.work import Work
 
 SCRATCH = "scratch"
@@ -40,10 +42,12 @@ class Trial:
         device: torch.device,
         world: Ranks | None = None,
         make_engine: MakeEngine | None = None,
+        load: Loader = encoders.load,
     ) -> None:
         """Begin; ``folder`` is the trial's own, named by its hash.
 
         Of several ranks each has a ``Trial``, and an engine that they share; rank 0 writes.
+        ``load`` may remember an encoder from trial to trial (see ``weights.Remembered``).
         """
         self._began = time.monotonic()
         self._folder, self._scratch = folder, folder / SCRATCH
@@ -63,6 +67,7 @@ class Trial:
             device=device,
             make_engine=make_engine or (lambda model, groups: PlainEngine(model, groups, clip)),
             stop=bool,
+            load=load,
             parts=True,
         )
         self._keeper = Memory(self._work)
@@ -142,7 +147,8 @@ class Trial:
     def _drift(self, model: MultiTaskModel) -> float:
         """Give |w - w0| / |w0| of the encoder."""
         work = self._work
-        first = weights.first(work.experiment, model.families, Path(work.prepared.reader))
+        reader = Path(work.prepared.reader)
+        first = weights.first(work.experiment, model.families, reader, load=work.load)
         before = {n: p for n, task, p in first.named() if task is None}
         way = length = 0.0
         for name, task, parameter in model.named():

@@ -104,8 +104,14 @@ class Trials:
 
     def _level(self, experiment: Experiment, prepared: Prepared) -> Experiment:
         """Give as many steps as read the target as often as the study's own experiment does."""
-        target = experiment.target
-        own = 0 if target is None else _seen(experiment, prepared).get(target, 0)
+        if experiment.target is None:
+            return experiment
+        try:
+            own = _seen(experiment, prepared)[experiment.target]
+        except ValueError:  # too many steps for mixture.max_epochs, but fewer may be enough
+            free = experiment.mixture.model_copy(update={"max_epochs": None})
+            whole = experiment.model_copy(update={"mixture": free})
+            own = _seen(whole, prepared)[experiment.target]
         if not own:
             return experiment
         factor = self._target_examples / own

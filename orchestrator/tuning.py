@@ -27,6 +27,7 @@ from orchestrator import cluster, study, trial
 from orchestrator.experiment import Experiment, load
 from orchestrator.prepare import Prepared
 from orchestrator.study import Result
+from orchestrator.weights import Remembered
 
 TRIAL = "trial"
 """The one setting that Tune hands over: the trial's folder."""
@@ -75,6 +76,7 @@ class Kept(tune.Trainable):
         """Begin with the first trial."""
         self._trial: trial.Trial | None = None
         self._data: dict[str, Prepared] = {}
+        self._load = Remembered()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -128,7 +130,8 @@ class Kept(tune.Trainable):
         place = (self._folder / PREPARED).read_text(encoding="utf-8")
         if place not in self._data:
             self._data[place] = Prepared.read(Path(place))
-        return trial.Trial(self._folder, experiment, self._data[place].under(experiment), device)
+        data = self._data[place].under(experiment)
+        return trial.Trial(self._folder, experiment, data, device, load=self._load)
 
     def _leave(self) -> None:
         if self._trial is not None:
@@ -148,12 +151,19 @@ class _Asker(Searcher):
         self._source, self._how, self._first = source, how, first
         self._running: dict[str, Path] = {}
         self._seen: dict[str, str] = {}
+        self._last = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the source has no more trials, and all of them have ended."""
+        return self._last and not self._running
 
     def suggest(self, trial_id: str) -> Any:
         folder, self._first = self._first, None
         try:
             folder = folder or self._source.next()
         except StopIteration:
+            self._last = True
             return Searcher.FINISHED
         if folder is None:
             return None
@@ -198,7 +208,8 @@ def run(
 
     ``experiment`` says what a trial needs; ``nested`` ones have its workers, others are one process
     each. With a scheduler, trials report each evaluation and may be ended early: ``asha`` (Li et
-    al. 2020). Raises ``ValueError`` before anything starts if there is no such room.
+    al. 2020). Raises ``ValueError`` before anything starts if there is no such room, and
+    ``KeyboardInterrupt`` after one, once Tune has ended what was running.
     """
     try:
         first = source.next()
@@ -207,13 +218,12 @@ def run(
     cluster.connect()
     try:
         count = cluster.at_once(experiment, parallel, experiment.scaling.workers if nested else 1)
-        own = folder / ".tune"
+        own, asker = folder / ".tune", _Asker(source, _how(scheduler, nested), first)
         shutil.rmtree(own, ignore_errors=True)
-        watched = How.WATCHED if scheduler != "none" else How.WHOLE
         tuner = tune.Tuner(
             tune.with_resources(Kept, tune.PlacementGroupFactory([_needs(experiment, nested)])),
             tune_config=tune.TuneConfig(
-                search_alg=_Asker(source, How.NESTED if nested else watched, first),
+                search_alg=asker,
                 scheduler=_halving(experiment) if scheduler == "asha" else None,
                 num_samples=-1,
                 max_concurrent_trials=count,
@@ -230,8 +240,16 @@ def run(
         )
         tuner.fit()
         shutil.rmtree(own, ignore_errors=True)
+        if not asker.done:  # Tune takes the signal for itself
+            raise KeyboardInterrupt
     finally:
         ray.shutdown()
+
+
+def _how(scheduler: str, nested: bool) -> How:
+    if nested:
+        return How.NESTED
+    return How.WHOLE if scheduler == "none" else How.WATCHED
 
 
 def _needs(experiment: Experiment, nested: bool) -> dict[str, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import encoders
 from encoders import layers
@@ -13,6 +15,22 @@ from orchestrator.model import MultiTaskModel
 from orchestrator.stacking import Stacked
 from tasks.family import Family
 
+Loader = Callable[..., Any]
+"""Takes what ``encoders.load`` takes."""
+
+
+class Remembered:
+    """Loads an encoder once, and gives copies of it while the same one is asked for."""
+
+    def __init__(self) -> None:
+        self._key, self._kept = "", cast(Any, None)
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        key = repr((given, sorted(named.items())))
+        if key != self._key:
+            self._kept, self._key = encoders.load(*given, **named), key
+        return copy.deepcopy(self._kept)
+
 
 def first(
     experiment: Experiment,
@@ -20,17 +38,18 @@ def first(
     reader: Path,
     seed: int | None = None,
     stacks: bool = False,
+    load: Loader = encoders.load,
 ) -> MultiTaskModel:
     """Build the model with its first weights; ``reader`` is the folder of the run's tokenizer.
 
     Each head's weights depend on seed and task name alone, so runs that differ by a helper share
-    them. With ``stacks`` the target reads its helpers.
+    them. With ``stacks`` the target reads its helpers. ``load`` stands in for ``encoders.load``.
     """
     seed = experiment.train.seed if seed is None else seed
     own, lora = experiment.encoder.lora, None
     if own is not None:
         lora = encoders.Lora(own.rank, own.alpha or 2 * own.rank, own.dropout)
-    encoder = encoders.load(
+    encoder = load(
         experiment.encoder.model,
         revision=experiment.encoder.revision,
         folder=reader,

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+import encoders
 from orchestrator import folds
 from orchestrator.engine import Engine
 from orchestrator.evaluate import Ranks
@@ -17,6 +18,7 @@ from orchestrator.experiment import Experiment
 from orchestrator.model import MultiTaskModel
 from orchestrator.prepare import Prepared
 from orchestrator.stages import Stretch
+from orchestrator.weights import Loader
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Work:
     make_engine: Callable[[MultiTaskModel, list[dict[str, Any]]], Engine]
     stop: Callable[[], bool]
     """Whether someone asked this process to end after the current step."""
+    load: Loader = encoders.load
+    """How first weights are had (see ``weights.first``)."""
     parts: bool = False
     """Whether evaluations also tell what each row adds to its task's main score."""
 
