@@ -2,7 +2,7 @@
 
     python benchmarks/planted.py --repeats 40 --seeds 8 --folder runs/planted
 
-Each repeat draws a new language: words that are good or bad, and sentences of seven of them. The
+Each repeat draws a new language: words that are good or bad, and sentences of five of them. The
 target asks whether good or bad words are more; its few training rows know a quarter of the words.
 *helpful* asks the same of many sentences of all words; *harmful* agrees on the words that the
 target's rows know, and takes all others for their opposite; *noise* has labels at random. Each
@@ -15,21 +15,21 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from chain import Arms, Chain, begun
 
 from orchestrator import findings, study
 from orchestrator.access import secure_ray
-from orchestrator.agenda import Listed, Wanted
+from orchestrator.agenda import Listed
 from orchestrator.experiment import parse
-from orchestrator.study import Result
-from orchestrator.trials import Trials
 
-WORDS, KNOWN, LONG = 200, 50, 7
+WORDS, KNOWN, LONG = 120, 30, 5
 HELPERS = ("helpful", "harmful", "noise")
-ROWS = {"target": 100, "helper": 1500, "validation": 300, "test": 300}
+ROWS = {"target": 40, "helper": 1500, "validation": 300, "test": 300}
 ALONE = "target alone"
 
 
@@ -69,75 +69,33 @@ def tree(folder: Path, steps: int) -> dict[str, Any]:
         "tasks": tasks,
         "target": "target",
         "mixture": {"uniform": True},
-        "optimizer": {"lr": 3e-3, "schedule": "constant"},
+        "optimizer": {"lr": 2e-3, "schedule": "constant"},
         "batch": {"tokens": 256, "micro_tokens": 512},
         "train": {"steps": steps, "evaluate_every": steps, "precision": "fp32"},
         "scaling": {"workers": 1, "threads": 1},
     }
 
 
-class Repeats:
-    """Trials of all repeats, one study after the other."""
-
-    def __init__(self, folder: Path, repeats: int, seeds: int, steps: int) -> None:
-        self._folder, self._left = folder, list(range(repeats))
-        self._seeds, self._steps = list(range(seeds)), steps
-        self._now: Listed | None = None
-        self._owners: dict[str, Listed] = {}
-
-    def next(self) -> Path | None:
-        """Give the next trial's folder."""
-        while True:
-            if self._now is None:
-                if not self._left:
-                    raise StopIteration
-                self._now = self._begun(self._left.pop(0))
-            try:
-                found = self._now.next()
-            except StopIteration:
-                self._now = None
-                continue
-            assert found is not None
-            self._owners[found.name] = self._now
-            return found
-
-    def ended(self, result: Result) -> None:
-        """Hand a result to its study."""
-        self._owners.pop(result.hash).ended(result)
-
-    def _begun(self, repeat: int) -> Listed:
-        place = self._folder / f"{repeat:02d}"
-        language(place / "data", repeat)
-        own = tree(place / "data", self._steps)
-        trials = Trials(own, [], place / "cache")
-        pairs = {f"target + {helper}": helper for helper in HELPERS}
-        arms: dict[str, dict[str, Any]] = {
-            ALONE: {f"tasks.{helper}": None for helper in HELPERS},
-            **{
-                name: {f"tasks.{other}": None for other in HELPERS if other != helper}
-                for name, helper in pairs.items()
-            },
-        }
-        question = {
-            "name": place.name,
-            "kind": "ablate",
-            "what": "add-one-in",
-            "origin": "",
-            "experiment": own,
-            "target": "target",
-            "metric": "target/accuracy",
-            "seeds": self._seeds,
-            "budget": "steps",
-            "baseline": ALONE,
-            "comparisons": [[name, ALONE] for name in pairs],
-        }
-        made = study.create(place / "study", question, trials.prepared)
-        wanted = [
-            Wanted(name, "baseline" if name == ALONE else "arm", changes, seed)
-            for seed in self._seeds
-            for name, changes in arms.items()
-        ]
-        return Listed(made, trials, wanted)
+def repeat(folder: Path, number: int, seeds: int, steps: int) -> Listed:
+    """Make the study of one repeat."""
+    place = folder / f"{number:02d}"
+    language(place / "data", number)
+    pairs = {f"target + {helper}": helper for helper in HELPERS}
+    arms: Arms = {
+        ALONE: ("baseline", {f"tasks.{helper}": None for helper in HELPERS}),
+        **{
+            name: ("arm", {f"tasks.{other}": None for other in HELPERS if other != helper})
+            for name, helper in pairs.items()
+        },
+    }
+    question = {
+        "what": "add-one-in",
+        "target": "target",
+        "metric": "target/accuracy",
+        "baseline": ALONE,
+        "comparisons": [[name, ALONE] for name in pairs],
+    }
+    return begun(place, tree(place / "data", steps), arms, seeds, question)
 
 
 def table(folder: Path) -> None:
@@ -167,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--folder", type=Path, default=Path("runs/planted"))
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
@@ -178,7 +136,9 @@ def main() -> None:
         secure_ray()
         from orchestrator import tuning
 
-        source = Repeats(folder, asked.repeats, asked.seeds, asked.steps)
+        source = Chain(
+            [partial(repeat, folder, n, asked.seeds, asked.steps) for n in range(asked.repeats)]
+        )
         tuning.run(folder, source, parse(tree(folder, asked.steps)), asked.parallel)
     table(folder)
 

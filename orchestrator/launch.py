@@ -126,7 +126,8 @@ def _drive(task: Work, sender: Sender, began: float) -> None:
     if "trained" in last.events:
         found = loop.test_scores(task)
         events = {"test": {"scores": found.scores, "confusions": found.confusions}}
-        last = loop.News(last.step, _peak_memory(), events)
+        drift = {"encoder/drift": loop.drift(task)} if first else {}
+        last = loop.News(last.step, _peak_memory() | drift, events)
     if first:
         if not {"stop", "trained"} & set(last.events):
             sender.add(last)

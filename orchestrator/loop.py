@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator import weights
 from orchestrator.checkpoint import Progress
 from orchestrator.evaluate import Evaluation, evaluate, finite, flat
 from orchestrator.keeping import Disk, Keeper
@@ -133,3 +134,10 @@ def test_scores(work: Work) -> Evaluation:
     found = evaluate(model, present, work.experiment.batch.micro_tokens, work.world)
     finite(flat(found.scores, "test"), "after training")
     return found
+
+
+def drift(work: Work) -> float:
+    """Say how far the encoder of the best checkpoint went from where it began."""
+    families = {task: work.prepared.family(task) for task in work.experiment.tasks}
+    first = weights.first(work.experiment, families, Path(work.prepared.reader))
+    return weights.drift(Disk(work).best().model(work.experiment, families), first)

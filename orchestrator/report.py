@@ -98,6 +98,8 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "speed", f"{speed['tokens_per_second']:,.0f} tokens/s"
         yield "to the first step", f"{speed['seconds_to_first_step']:.0f} s"
         yield "memory of a worker", f"{speed['peak_memory_mb']:,.0f} MB at most"
+        if "drift" in results:
+            yield "encoder's way", f"{results['drift']:.1%} of its first weights' norm"
     if summary.stages:
         yield "stages", ", ".join(f"{name} from step {step}" for step, name in summary.stages)
     workers = summary.experiment.get("scaling", {}).get("workers", 1)

@@ -255,6 +255,7 @@ def results(folder: Path, records: list[Record]) -> dict[str, Any]:
     seen = stages.seen(experiment, prepared.lengths(), stretches, last.began, last.step)
     ends = zip(stretches, last.began, [*last.began[1:], last.step], strict=False)
     own = sum(end - begin for stage, begin, end in ends if stage.fold is None)
+    series = journal.series(records)
     return {
         "run_id": folder.name,
         "mlflow_run_id": Tracker(folder).mlflow_run_id,
@@ -264,7 +265,8 @@ def results(folder: Path, records: list[Record]) -> dict[str, Any]:
         "examples_seen": seen,
         "tasks": scores,
         "target": {"task": experiment.target, "score": best["score"]},
-        "speed": _speed(journal.series(records), sum(seen.values()) / max(1, own)),
+        "drift": series.get("encoder/drift", [(0, 0.0)])[-1][1],
+        "speed": _speed(series, sum(seen.values()) / max(1, own)),
     }
 
 

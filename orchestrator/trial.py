@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -145,18 +144,9 @@ class Trial:
         )
 
     def _drift(self, model: MultiTaskModel) -> float:
-        """Give |w - w0| / |w0| of the encoder."""
-        work = self._work
-        reader = Path(work.prepared.reader)
-        first = weights.first(work.experiment, model.families, reader, load=work.load)
-        before = {n: p for n, task, p in first.named() if task is None}
-        way = length = 0.0
-        for name, task, parameter in model.named():
-            if task is None and name in before:
-                own = before[name].detach().to(parameter.device)
-                way += float((parameter.detach() - own).square().sum())
-                length += float(own.square().sum())
-        return math.sqrt(way / length) if length else 0.0
+        own, reader = self._work, Path(self._work.prepared.reader)
+        first = weights.first(own.experiment, model.families, reader, load=own.load)
+        return weights.drift(model, first)
 
     def close(self) -> None:
         """Remove what only training needed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -94,3 +95,15 @@ def _assembled(
     precision = experiment.resolved()["train"]["precision"]
     weighting = experiment.weighting.name
     return MultiTaskModel(encoder, families, dropouts, seed, precision, weighting, stacked)
+
+
+def drift(model: MultiTaskModel, first: MultiTaskModel) -> float:
+    """Give how far an encoder went from its first weights w0: |w - w0| / |w0|, over all of them."""
+    before = {name: own for name, task, own in first.named() if task is None}
+    way = length = 0.0
+    for name, task, own in model.named():
+        if task is None and name in before:
+            start = before[name].detach().to(own.device)
+            way += float((own.detach() - start).square().sum())
+            length += float(start.square().sum())
+    return math.sqrt(way / length) if length else 0.0

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from orchestrator import checkpoint, loop, training
+from orchestrator import checkpoint, loop, training, weights
 from orchestrator.engine import PlainEngine
 from orchestrator.evaluate import Evaluation
 from orchestrator.loop import News
@@ -233,3 +234,24 @@ def test_test_scores_are_those_of_the_best_checkpoint(
     (shorter.run / "checkpoints").mkdir()
     checkpoint.best(own.run).rename(shorter.run / "checkpoints" / "step-000001")
     assert loop.test_scores(shorter).scores == found.scores
+
+
+def test_drift_is_the_way_of_the_best_encoder_in_parts_of_its_first_norm(work: MakeWork) -> None:
+    moved, resting = (
+        work(name, **{"train.steps": 2, "stages": [{"name": "only", "train": train}]})
+        for name, train in (("moved", ["encoder", "heads"]), ("resting", ["heads"]))
+    )
+    for own in (moved, resting):
+        trained(own)
+    families = {task: moved.prepared.family(task) for task in moved.experiment.tasks}
+    ends = [
+        torch.cat([p.detach().flatten() for p in model.encoder.parameters()])
+        for model in (
+            weights.restored(moved.experiment, families, checkpoint.best(moved.run)),
+            weights.first(moved.experiment, families, Path(moved.prepared.reader)),
+        )
+    ]
+    expected = float((ends[0] - ends[1]).norm() / ends[1].norm())
+    assert loop.drift(moved) == pytest.approx(expected, rel=1e-4)
+    assert expected > 0
+    assert loop.drift(resting) == 0

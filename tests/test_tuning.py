@@ -19,9 +19,17 @@ from orchestrator.trials import Trials
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
 PROGRAM = """
-import json, sys
+import json
 from pathlib import Path
 from orchestrator import studies
+from orchestrator.access import secure_ray
+
+secure_ray()
+import ray
+from orchestrator import cluster
+
+cluster.connect()
+cluster.connect = ray.shutdown = lambda: None  # all studies here have one Ray
 
 path, said = Path("own.yaml"), {"ablate": [], "tune": [], "refused": []}
 def how(name, parallel):
