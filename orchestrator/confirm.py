@@ -8,6 +8,7 @@ upwards by the choice.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,7 @@ def _trained(own: Study, trials: Trials, asked: Asked, seed: int) -> Path:
         prepared = planned.prepared.under(planned.experiment)
         contents = run.contents(planned.experiment, prepared)
         found = identity.ingredients(planned.experiment, contents)
+        shutil.rmtree(folder, ignore_errors=True)  # what was left before it was whole
         run.lay_out(folder, planned.experiment, prepared, found)
     if not (folder / "results.json").is_file():
         run.train(folder, lambda records: None)

@@ -118,6 +118,9 @@ def tune(
     if scheduler not in SCHEDULERS:
         raise ValueError(f"--scheduler is {scheduler!r}; expected {', '.join(SCHEDULERS)}.")
     tree = written(path, overrides)
+    file, colon, function = space.partition(":")
+    if file.endswith(".py"):  # found again from any folder
+        space = f"{Path(file).resolve()}{colon}{function}"
     folder = named(studies, tree, "tune", space)
     trials = trials_of(tree, str(path))
     goal = objective or ("mean" if trials.base.target is None else "target")
