@@ -149,13 +149,13 @@ def folders(names: list[str] | None, storage: Path) -> list[Path]:
 
 def reported(own: Study, final: bool) -> Answer:
     """Write the page of a study and say what it says; ``final`` opens the test scores."""
-    from orchestrator import findings, studies, study_page
+    from orchestrator import findings, study_page
     from orchestrator.study_tracking import StudyTracker
 
     found = findings.find(own, final)
     page = study_page.write(own, found)
     StudyTracker(own).sync(now=True)
-    failed = studies.failures(own)
+    failed = own.failures()
     document: dict[str, Any] = {
         "study": str(own.folder),
         "report": str(page),

@@ -290,13 +290,3 @@ def confirmed(folder: Path, arm: str | None, seeds: int, how: How) -> confirm.Co
     study_tracking.StudyTracker(own).sync(now=True)
     study_tracking.champion(own, best_run)
     return found
-
-
-def failures(own: Study) -> list[tuple[Asked, str]]:
-    """Give the trials that failed, with the reason."""
-    results = own.results()
-    return [
-        (asked, str(result.error))
-        for asked in own.asked
-        if (result := results.get(asked.hash)) is not None and result.status == "failed"
-    ]

@@ -136,6 +136,11 @@ class Study:
         found = {own.hash: self.result(own.hash) for own in self.asked}
         return {digest: own for digest, own in found.items() if own is not None}
 
+    def failures(self) -> list[tuple[Asked, str]]:
+        """Give the trials that failed, with the reason."""
+        ended = ((asked, self.result(asked.hash)) for asked in self.asked)
+        return [(own, str(r.error)) for own, r in ended if r is not None and r.status == "failed"]
+
     def opened(self, by: str) -> None:
         """Record that the sealed test items are opened."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
