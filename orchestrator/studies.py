@@ -256,6 +256,11 @@ def _run(own: Study, trials: Trials, agenda: Listed | Searched, how: How) -> Stu
             f"--scheduler {scheduler} looks at trials while they run, which those with workers of "
             f"their own do not allow. Take --trial-engine plain, or --scheduler none."
         )
+    if nested:
+        how.tell(
+            f"Each trial has {trials.base.scaling.workers} workers of its own, which start in tens "
+            f"of seconds; --trial-engine plain runs it in one process that is ready."
+        )
     with held(own.folder, ".driver.lock"), run.mirrored(StudyTracker(own), LOOK):
         try:
             tuning.run(own.folder, agenda, trials.base, how.parallel, scheduler, nested)

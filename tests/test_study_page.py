@@ -109,7 +109,7 @@ def test_the_page_is_whole_in_itself(tmp_path: Path, tiny_prepared: Any, name: s
     assert all(address.startswith("#") for address in page.addresses)
     assert all(f'id="{address[1:]}"' in text for address in page.addresses)
     assert not re.search(r"https?:|<script|@import|url\((?!#)", text)
-    assert study_page.findings.find(study).answer in page.text
+    assert findings.find(study).answer in page.text
     rows = re.findall(r'<th scope="row">([\w ]+)</th><td><code>\w+\.csv</code></td>', text)
     assert set(rows) == FIGURES.get(name, SEARCHED)
     assert len(re.findall("<svg", text)) == 2 * len(rows), "each for a wide and a narrow page"
