@@ -141,6 +141,7 @@ def results(run: Path) -> dict[str, Any]:
     return {key: found[key] for key in ("experiment_hash", "steps", "examples_seen", "tasks")}
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_and_then_driver_are_killed_ends_with_the_same_bits(
     home: Path, written: Path, untouched: Path
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_run_whose_worker_and_then_driver_are_killed_ends_with_the_same_bits(
     assert len(resumed) >= 1
 
 
+@pytest.mark.slow
 def test_mlflow_has_one_run_of_a_run_that_was_killed(home: Path) -> None:
     with closing(sqlite3.connect(home / "mlflow.db")) as store:
         runs = store.execute("SELECT run_uuid, status FROM runs").fetchall()
