@@ -142,7 +142,7 @@ def results(run: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_run_whose_worker_and_then_driver_are_killed_ends_with_the_same_bits(
+def test_a_run_whose_worker_and_then_driver_are_killed_ends_with_the_same_bits_and_records(
     home: Path, written: Path, untouched: Path
 ) -> None:
     driver = Driver(home, str(written))
@@ -160,16 +160,11 @@ def test_a_run_whose_worker_and_then_driver_are_killed_ends_with_the_same_bits(
     assert results(driver.folder) == results(untouched)
     resumed = [r for r in journal.read(driver.folder) if r.event == "resume"]
     assert len(resumed) >= 1
-
-
-@pytest.mark.slow
-def test_mlflow_has_one_run_of_a_run_that_was_killed(home: Path) -> None:
     with closing(sqlite3.connect(home / "mlflow.db")) as store:
         runs = store.execute("SELECT run_uuid, status FROM runs").fetchall()
         query = "SELECT step FROM metrics WHERE key = 'sentiment/train/loss' ORDER BY step"
         steps = [step for (step,) in store.execute(query)]
-    assert len(runs) == 1
-    assert runs[0][1] == "FINISHED"
+    assert [status for _, status in runs] == ["FINISHED"]  # one, though it was killed twice
     assert steps == list(range(1, STEPS + 1))
 
 
