@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,16 @@ def write(folder: Path) -> Path:
 
     Raises ``ExperimentError`` if the folder holds no run.
     """
+    page = rendered(FILE, content(folder))
+    path = folder / FILE
+    replace_text(path, page)
+    return path
+
+
+def rendered(
+    template: str, content: Mapping[str, Any], filters: Mapping[str, Callable[..., str]] = {}
+) -> str:
+    """Fill a template that lies beside this file; what is filled in is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -37,10 +47,8 @@ def write(folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(FILE).render(content(folder))
-    path = folder / FILE
-    replace_text(path, page)
-    return path
+    environment.filters |= filters
+    return environment.get_template(template).render(content)
 
 
 def content(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from matplotlib.figure import Figure
 
 from orchestrator import mixture_charts, statistics, study_charts, study_tables
@@ -17,7 +16,7 @@ from orchestrator.contrasts import MARGIN
 from orchestrator.evidence import MEAN
 from orchestrator.findings import Findings
 from orchestrator.journal import replace_text
-from orchestrator.report import duration
+from orchestrator.report import duration, rendered
 from orchestrator.study import Study
 from orchestrator.study_charts import Bar
 from orchestrator.themed import picture
@@ -53,15 +52,8 @@ def write(study: Study, found: Findings) -> Path:
     folder = study.folder / FINAL if found.final else study.folder
     folder.mkdir(exist_ok=True)
     tables = study_tables.write(study, found, folder)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "p": _chance, "whole": _whole}
-    page = environment.get_template(TEMPLATE).render(content(study, found, tables))
+    filters = {"number": _number, "p": _chance, "whole": _whole}
+    page = rendered(TEMPLATE, content(study, found, tables), filters)
     path = folder / FILE
     replace_text(path, page)
     return path
