@@ -79,11 +79,17 @@ def winner(own: Study, wanted: str | None, search: Search | None, view: Sequence
                 f"{found.correlation:.2f}, below .5: it recommends nothing. Run more trials, or "
                 f"name an arm: --arm NAME."
             )
-        for asked in own.asked:
-            shares = asked.changes.get("mixture.shares", {})
+        for one in own.asked:
+            shares = one.changes.get("mixture.shares", {})
             if shares and all(abs(shares[t] - s) < 1e-6 for t, s in found.tried.items()):
-                return asked.arm
-    baseline = own.question["baseline"]
+                return one.arm
+    asked = own.question
+    if asked.get("objective") not in (None, "target" if asked.get("target") else "mean"):
+        raise ValueError(
+            f"The search went by {asked['objective']}, and runs are compared by {asked['metric']}: "
+            f"the best by one need not be it by the other. Name an arm: --arm NAME."
+        )
+    baseline = asked["baseline"]
     best = max(means, key=lambda arm: means[arm], default=None)
     if best is None or best == baseline:
         raise ValueError(

@@ -117,6 +117,8 @@ def tune(
         raise ValueError(f"--search is {search!r}; expected {', '.join(proposals.NAMES)}.")
     if scheduler not in SCHEDULERS:
         raise ValueError(f"--scheduler is {scheduler!r}; expected {', '.join(SCHEDULERS)}.")
+    if earlier and search != "surrogate":
+        raise ValueError(f"--earlier is for --search surrogate; {search} starts from nothing.")
     tree = written(path, overrides)
     file, colon, function = space.partition(":")
     if file.endswith(".py"):  # found again from any folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import time
@@ -34,8 +33,6 @@ TRIAL = "trial"
 SCORE, STEP, PARTIAL = "score", "step", "partial"
 LOST = "its process was lost; the cluster may have run out of memory"
 
-log = logging.getLogger(__name__)
-
 
 REDUCTION = 3
 """Of as many trials one goes on to the next rung."""
@@ -43,6 +40,10 @@ REDUCTION = 3
 
 PREPARED = "prepared"
 """In a trial's folder: where the data are that it is run on."""
+
+
+TRACEBACK = "error.txt"
+"""In the folder of a trial that failed: where it did."""
 
 
 class How(Enum):
@@ -93,9 +94,9 @@ class Kept(tune.Trainable):
         """Train to the next evaluation, or to the end where nobody looks on before."""
         try:
             return self._step()
-        except Exception as error:  # whatever went wrong with this trial, the next one may go well
-            log.debug("%s", traceback.format_exc())
+        except Exception as error:  # a family of one's own, or a full GPU: the next may go well
             self._leave()
+            (self._folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
             took = time.monotonic() - self._began
             experiment = load(self._folder / "experiment.yaml")
             text = f"{type(error).__name__}: {error}"

@@ -64,6 +64,17 @@ def test_a_baseline_that_is_best_leaves_nothing_to_confirm(
         confirm.winner(own, None, None, [])
 
 
+def test_what_a_search_liked_by_another_measure_is_not_taken_for_the_best(
+    tmp_path: Path, tiny_prepared: Prepared
+) -> None:
+    own = studied.make(tmp_path, tiny_prepared, kind="tune", objective="worst", baseline="as is")
+    for arm, score in (("as is", 0.5), ("001", 0.7)):
+        studied.finish(own, studied.ask(own, arm, 0, {"name": arm}), {"sentiment": score})
+    with pytest.raises(ValueError, match=r"went by worst.*--arm NAME"):
+        confirm.winner(own, None, None, [])
+    assert confirm.winner(own, "001", None, []) == "001"
+
+
 def test_a_surrogate_that_is_not_trusted_recommends_no_winner(
     tmp_path: Path, tiny_prepared: Prepared
 ) -> None:

@@ -123,6 +123,7 @@ def test_a_trial_that_fails_keeps_its_reason_and_stops_no_other(ran: Ran) -> Non
     assert (broken.status, impossible.status) == ("failed", "failed")
     assert str(broken.error).startswith("FloatingPointError: ")
     assert "Lower optimizer.lr" in str(broken.error)
+    assert "FloatingPointError" in (own.trial(broken.hash) / "error.txt").read_text()
     assert "leads to no task" in str(impossible.error)
     assert by_arm["005"].status in ("finished", "stopped")
     assert sum("failed: " in line for line in ran.said["tune"]) == 2
