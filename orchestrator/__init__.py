@@ -6,8 +6,8 @@ stages, batch, stacking, folds, features, weighting, model, optimizer, fragments
 joint_step, famo, aggregation, balance, evaluate, checkpoint, weights, starts, journal, readings,
 work, dealer, training, keeping, loop, recorder, summary, store, tracking, laws, surrogate,
 statistics, charts, access, cluster, launch, run, predict, scored, records, served, export, report,
-check, study, sealed, trial, nested, tuning, trials, proposals, searching, agenda, price, evidence,
-contrasts, effects, searched, answers, findings, themed, study_charts, mixture_charts, study_tables,
-study_page, registry, study_summary, study_tracking, confirm, studies, doctor, view, verb, asking,
-cli, submit.
+check, study, sealed, trial, nested, tuning, trials, proposals, searching, agenda, population,
+price, lineages, evidence, contrasts, effects, searched, answers, findings, themed, study_charts,
+mixture_charts, study_tables, study_page, registry, study_summary, study_tracking, studies, confirm,
+doctor, view, verb, asking, cli, submit.
 """

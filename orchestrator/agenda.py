@@ -16,6 +16,7 @@ from orchestrator.experiment import ExperimentError
 from orchestrator.prepare import Prepared
 from orchestrator.proposals import WAIT, Known, Search
 from orchestrator.study import Asked, Kind, Result, Study
+from orchestrator.trial import Part
 from orchestrator.trials import Planned, Trials
 
 EXPERIMENT = "experiment.yaml"
@@ -32,6 +33,8 @@ class Wanted:
     changes: Mapping[str, Any]
     seed: int
     point: Mapping[str, float] = field(default_factory=dict)
+    parent: str | None = None
+    """Of a part of a trial: the hash of the one before; empty for the first. None: it is whole."""
 
 
 class Agenda:
@@ -50,7 +53,7 @@ class Agenda:
         """
         self.study, self.trials = study, trials
         self._earlier, self._tell = list(earlier), tell
-        self._asked = {(own.arm, own.seed, own.hash): own for own in study.asked}
+        self._asked = {(own.arm, own.seed, own.hash): own for own in study.lines()}
         self.running: dict[str, list[Asked]] = {}
         """By hash, those whose end is not known yet."""
         self._ended: set[str] = set()
@@ -60,7 +63,9 @@ class Agenda:
         """Ask for a trial; give its folder if it must be run, None if that is not so."""
         planned = self._planned(wanted)
         digest = planned.hash if isinstance(planned, Planned) else _impossible(wanted)
-        asked = Asked(wanted.arm, wanted.kind, wanted.changes, wanted.seed, digest, wanted.point)
+        if wanted.parent is not None:
+            digest = hashlib.sha256(f"{wanted.parent} {digest}".encode()).hexdigest()
+        asked = Asked(**{**vars(wanted), "hash": digest})
         if (asked.arm, asked.seed, asked.hash) not in self._asked:
             self.study.ask(asked)
             self._asked[asked.arm, asked.seed, asked.hash] = asked
@@ -71,18 +76,25 @@ class Agenda:
             found = Result(digest, "failed", wanted.seed, error=planned)
             studies.write(self.study.trial(digest), found)
             self._ended.add(digest)
-        known = self.known(digest)
+        known = self.known(digest, wanted.kind == "part")
         if known is not None:
             self._tell(asked, known, isinstance(planned, Planned))
             return None
         assert isinstance(planned, Planned)
         self.running[digest] = [asked]
-        return self._laid_out(planned)
+        folder = self._laid_out(planned, digest)
+        if wanted.parent is not None:
+            parent = str(self.study.trial(wanted.parent)) if wanted.parent else None
+            Part(parent).write(folder)
+        return folder
 
-    def known(self, digest: str) -> Result | None:
-        """Find a trial that needs no running: ended now, or finished before, here or elsewhere."""
+    def known(self, digest: str, part: bool = False) -> Result | None:
+        """Find a trial that needs no running: ended now, or finished before, here or elsewhere.
+
+        A part of a trial counts however it ended: others have been chosen by that.
+        """
         found = self.study.result(digest)
-        if found is not None and (found.status == "finished" or digest in self._ended):
+        if found is not None and (found.status == "finished" or digest in self._ended or part):
             return found
         for place in self._earlier:
             there = place / "trials" / digest
@@ -105,9 +117,9 @@ class Agenda:
         except (ExperimentError, ValueError, LookupError) as error:
             return str(error)
 
-    def _laid_out(self, planned: Planned) -> Path:
+    def _laid_out(self, planned: Planned, digest: str) -> Path:
         """Make the folder of a trial that is to be run."""
-        folder = self.study.trial(planned.hash)
+        folder = self.study.trial(digest)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / EXPERIMENT).write_text(planned.experiment.yaml(), encoding="utf-8")

@@ -94,10 +94,19 @@ def cautions(told: Told) -> Iterator[str]:
     if told.search is not None:
         yield (
             "A search's best score is the largest of many on the rows that chose it, so it is"
-            " too high: 'tlmt confirm' runs the winner and the baseline on fresh seeds."
+            f" too high: {_remedy(told)}."
         )
     if told.evidence.final:
         yield from _test(told)
+
+
+def _remedy(told: Told) -> str:
+    if told.evidence.question.get("scheduler") == "pbt":
+        return (
+            "settings that changed with the steps belong to no experiment that could be run on"
+            " fresh seeds; write the last ones into one, and compare that"
+        )
+    return "'tlmt confirm' runs the winner and the baseline on fresh seeds"
 
 
 def _claim(told: Told) -> str:

@@ -61,7 +61,9 @@ def tune(
     ] = "mixture",
     trials: Annotated[int, typer.Option(min=1, help="Beside the experiment as it is.")] = 40,
     search: Annotated[str, typer.Option(help="random, optuna or surrogate.")] = "random",
-    scheduler: Annotated[str, typer.Option(help="none, or asha: ends trials early.")] = "none",
+    scheduler: Annotated[
+        str, typer.Option(help="none; asha: ends trials early; pbt: a population.")
+    ] = "none",
     objective: Annotated[
         str | None, typer.Option(help="target, mean, worst, or weights such as a=2,b=1.")
     ] = None,
@@ -97,10 +99,11 @@ def confirm(
     as_json: Json = False,
 ) -> Answer:
     """Run a study's winner and baseline on fresh seeds, through Ray Train and DeepSpeed."""
-    from orchestrator import studies as driver
+    from orchestrator.confirm import confirmed
+    from orchestrator.studies import How
     from orchestrator.study import find
 
-    found = driver.confirmed(find(name, studies), arm, seeds, driver.How())
+    found = confirmed(find(name, studies), arm, seeds, How())
     return Answer(vars(found), found.sentence)
 
 

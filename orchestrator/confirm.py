@@ -16,9 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import identity, run, statistics
+from orchestrator import findings, identity, run, searching, statistics, study_page
+from orchestrator.access import held, secure_ray
+from orchestrator.evidence import Evidence, Measure
 from orchestrator.journal import replace_text
+from orchestrator.population import Population
 from orchestrator.proposals import Known, Mixtures, Search
+from orchestrator.studies import How, agenda_of, trials_of
 from orchestrator.study import Asked, Study
 from orchestrator.trials import Trials
 
@@ -99,10 +103,30 @@ def winner(own: Study, wanted: str | None, search: Search | None, view: Sequence
     return best
 
 
+def against(own: Study, arm: str) -> tuple[str, Measure]:
+    """Give what an arm is compared with, and by what score.
+
+    That is the study's baseline, or, where this is about another task, the arm that was declared.
+    """
+    evidence, baseline = Evidence(own), str(own.question["baseline"])
+    others = [other for one, other in own.question.get("comparisons") or () if one == arm]
+    for other in (baseline, *others):
+        measure = evidence.common(arm, other)
+        if measure is not None:
+            return other, measure
+    raise ValueError(
+        f"{arm!r} and the baseline {baseline!r} have no score in common: there is nothing to "
+        f"compare. Name another arm: --arm NAME."
+    )
+
+
 def _means(own: Study) -> dict[str, float]:
-    """Give the mean score on validation of each arm that is no control."""
+    """Give the mean score on validation of each arm that has the baseline's, and is no control."""
+    evidence, baseline = Evidence(own), str(own.question["baseline"])
     results, found = own.results(), dict[str, list[float]]()
     for asked in own.asked:
+        if evidence.common(asked.arm, baseline) is None:
+            continue
         result = results.get(asked.hash)
         fine = result is not None and result.status == "finished" and result.score is not None
         if fine and result is not None and asked.kind != "control":
@@ -118,16 +142,17 @@ def confirm(
     Raises ``RuntimeError`` if a run fails.
     """
     arms = {asked.arm: asked for asked in own.asked}
-    first = 1 + max(asked.seed for asked in own.asked)
-    seeds, baseline = list(range(first, first + count)), own.question["baseline"]
-    own.opened("confirm")
+    baseline, measure = against(own, best)
+    first = fresh(own, best)
+    seeds = list(range(first, first + count))
+    own.opened("confirm", arm=best, seeds=seeds)
     scores: dict[str, list[float]] = {best: [], baseline: []}
     runs: dict[str, list[str]] = {best: [], baseline: []}
     for seed in seeds:
         for arm in scores:
             folder = _trained(own, trials, arms[arm], seed)
             results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-            scores[arm].append(_score(own, results))
+            scores[arm].append(_score(own, results, measure))
             runs[arm].append(str(folder))
             tell(f"{arm}, seed {seed}: {scores[arm][-1]:.4f} on test")
     differences = np.array(scores[best]) - np.array(scores[baseline])
@@ -136,7 +161,7 @@ def confirm(
     found = Confirmed(
         best,
         baseline,
-        str(own.question["metric"]),
+        Evidence(own).label(measure),
         seeds,
         scores,
         {
@@ -167,13 +192,60 @@ def _trained(own: Study, trials: Trials, asked: Asked, seed: int) -> Path:
     return folder
 
 
-def _score(own: Study, results: Mapping[str, Any]) -> float:
-    """Give the study's score of a run on its test split."""
-    metric = str(own.question["metric"])
-    tasks = results["tasks"]
-    if metric != "mean":
-        task, _, name = metric.rpartition("/")
-        return float(tasks[task]["test"][name])
+def fresh(own: Study, arm: str) -> int:
+    """Give the first seed that nothing has been chosen by.
+
+    An arm has the same ones again, so that its runs go on; another arm has others: who asks for it
+    knows what came out before.
+    """
+    past = [one for one in own.question["openings"] if one["by"] == "confirm"]
+    for one in past:
+        if one["arm"] == arm:
+            return int(one["seeds"][0])
+    used = [asked.seed for asked in own.asked]
+    return 1 + max([*used, *(seed for one in past for seed in one["seeds"])])
+
+
+def _score(own: Study, results: Mapping[str, Any], measure: Measure) -> float:
+    """Give the score of a run on its test split."""
     return float(
-        np.mean([tasks[task]["test"][own.prepared.family(task).main] for task in sorted(tasks)])
+        np.mean(
+            [
+                results["tasks"][task]["test"][measure.metric or own.prepared.family(task).main]
+                for task in measure.tasks
+            ]
+        )
     )
+
+
+def confirmed(folder: Path, arm: str | None, seeds: int, how: How) -> Confirmed:
+    """Run the winner and the baseline of a study on fresh seeds, and register the winner's model.
+
+    Raises ``ValueError`` where there is nothing to confirm, ``RuntimeError`` if a run fails.
+    """
+    secure_ray()
+    from orchestrator import served, study_tracking
+
+    own = Study(folder)
+    asked = own.question
+    trials = trials_of(asked["experiment"], asked["origin"], asked["budget"], prepared=own.prepared)
+    search, view = None, list[Known]()
+    if asked["kind"] == "tune":
+        agenda = agenda_of(own, trials, how)
+        if isinstance(agenda, Population):
+            raise ValueError(
+                "The winner of a population is a schedule of settings, which no experiment has: "
+                "there is no arm to train again. Write its settings into an experiment, and "
+                "compare that: its page shows them, part by part."
+            )
+        search, view = searching.search(asked, trials), agenda.view()
+    with held(folder, ".driver.lock"):
+        best = winner(own, arm, search, view)
+        found = confirm(own, trials, best, seeds, how.tell)
+    best_run = Path(found.runs[best][0])
+    if not (best_run / "model").is_dir():
+        served.save(best_run)
+    study_page.write(own, findings.find(own))
+    study_tracking.StudyTracker(own).sync(now=True)
+    study_tracking.champion(own, best_run)
+    return found

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import answers, contrasts, effects, searched, statistics
+from orchestrator import answers, contrasts, effects, lineages, searched, statistics
 from orchestrator.contrasts import Comparison
 from orchestrator.effects import Cell, Curve, Effect
 from orchestrator.evidence import Evidence
+from orchestrator.lineages import Piece
 from orchestrator.searched import Search
 from orchestrator.study import Result, Study
 
@@ -88,6 +89,8 @@ class Findings:
     helpers: tuple[Effect, ...]
     curves: tuple[Curve, ...]
     search: Search | None
+    lineage: tuple[Piece, ...]
+    """Of a population, all parts of its members."""
     failures: tuple[Ended, ...]
     stopped: tuple[Ended, ...]
     spent: Spent
@@ -105,7 +108,10 @@ def find(study: Study, final: bool = False) -> Findings:
     those of a search's trials from them; otherwise only validation is looked at.
     """
     evidence = Evidence(study, final)
-    arms = tuple(_arm(evidence, name) for name in evidence.arms)
+    lineage = lineages.pieces(study)
+    seconds = {own.hash: own.seconds for own in evidence.results.values()}
+    seconds |= lineages.seconds(lineage)
+    arms = tuple(_arm(evidence, name, seconds) for name in evidence.arms)
     declared, others = contrasts.declared(evidence), contrasts.exploratory(evidence)
     ends = {
         own.name: (own.low, own.high)
@@ -116,7 +122,7 @@ def find(study: Study, final: bool = False) -> Findings:
     matrix = effects.matrix(evidence, [*declared, *others])
     helpers = effects.helpers(evidence) if what == "subsets" else []
     search = searched.searched(evidence) if kind == "tune" else None
-    spent = _spent(evidence)
+    spent = _spent(evidence, seconds)
     told = answers.Told(
         evidence=evidence,
         declared=declared,
@@ -135,7 +141,8 @@ def find(study: Study, final: bool = False) -> Findings:
         helpers=tuple(helpers),
         curves=tuple(effects.curves(evidence, ends)) if what == "regularization" else (),
         search=search,
-        failures=_ended(evidence, "failed"),
+        lineage=lineage,
+        failures=(*_ended(evidence, "failed"), *_lost(study)),
         stopped=_ended(evidence, "stopped"),
         spent=spent,
         openings=tuple(study.question.get("openings") or ()),
@@ -144,7 +151,7 @@ def find(study: Study, final: bool = False) -> Findings:
     )
 
 
-def _arm(evidence: Evidence, name: str) -> Arm:
+def _arm(evidence: Evidence, name: str, seconds: Mapping[str, float]) -> Arm:
     measure = evidence.measure(name)
     results = list(evidence.finished(name).values())
     values = evidence.values(name, measure) if measure else {}
@@ -171,7 +178,7 @@ def _arm(evidence: Evidence, name: str) -> Arm:
         mains=_means([evidence.mains(own) for own in results]),
         seen=_means([own.examples_seen for own in results]),
         steps=_mean([own.steps for own in results]),
-        seconds=_mean([own.seconds for own in results]),
+        seconds=_mean([seconds[own.hash] for own in results]),
         drift=_mean([own.drift for own in results]),
     )
 
@@ -196,21 +203,31 @@ def _ended(evidence: Evidence, status: str) -> tuple[Ended, ...]:
     return tuple(found)
 
 
-def _spent(evidence: Evidence) -> Spent:
+def _lost(study: Study) -> tuple[Ended, ...]:
+    """Give the parts of members that failed."""
+    parts = {own.hash for own in study.parts}
+    return tuple(
+        Ended(own.arm, own.seed, own.hash, why, 0)
+        for own, why in study.failures()
+        if own.hash in parts
+    )
+
+
+def _spent(evidence: Evidence, seconds: Mapping[str, float]) -> Spent:
     first = {own.hash: own.arm for own in reversed(evidence.asked)}
     by_arm: dict[str, dict[str, float]] = {}
     ended: dict[str, list[Result]] = {"finished": [], "stopped": [], "failed": []}
     for digest, result in evidence.results.items():
         ended[result.status].append(result)
         own = by_arm.setdefault(first[digest], {})
-        own[result.status] = own.get(result.status, 0.0) + result.seconds
+        own[result.status] = own.get(result.status, 0.0) + seconds[digest]
     return Spent(
         asked=len(first),
         finished=len(ended["finished"]),
         stopped=len(ended["stopped"]),
         failed=len(ended["failed"]),
         waiting=len(first) - len(evidence.results) + _unasked(evidence),
-        seconds=sum(own.seconds for own in evidence.results.values()),
+        seconds=sum(seconds.values()),
         by_arm={arm: by_arm[arm] for arm in evidence.arms if arm in by_arm},
     )
 

@@ -42,6 +42,24 @@ class Disk:
         return training.save()
 
 
+class Handed(Disk):
+    """Checkpoints in a trial's folder, from which another trial may go on."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(work)
+        last = self.newest()
+        self.began = last.progress.began if last else (0,)
+        self.parts: Mapping[str, Any] = {}
+        """Of the best evaluation, unless that was before this trial."""
+
+    def keep(self, training: Training) -> Path:
+        progress = training.progress
+        self.began = progress.began
+        if progress.best_step == progress.step:
+            self.parts = training.found.parts
+        return super().keep(training)
+
+
 class Memory:
     """One process's own: gone when it ends. Copies only what will be asked for."""
 

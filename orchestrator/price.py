@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import statistics
+from orchestrator import check, population, statistics
 from orchestrator.experiment import Experiment
 from orchestrator.prepare import Prepared
+from orchestrator.study import Study
+from orchestrator.trials import Trials
 
 BYTES_A_ROW = 40
 """Of a trial's items, at most, as they are packed."""
@@ -62,6 +64,19 @@ class Price:
                 f"be significant. These seeds allow {most} comparisons; or take more seeds."
             )
         return f"{start}: after Holm's correction p can come down to {least:.4f}."
+
+
+def tell(own: Study, trials: Trials, new: int, reused: int, hear: Callable[[str], None]) -> None:
+    """Say what so many new trials of a study will cost; ``OSError`` without the disk for it."""
+    asked, report = own.question, check.check(trials.base, trials.prepared) if new else None
+    needed = disk(trials.prepared, new)
+    if report is not None and asked.get("scheduler") == "pbt":
+        needed += population.weights(asked["trials"], report.parameters)
+    require_disk(own.folder, needed)
+    took = report.seconds * new if report else 0.0
+    found = Price(new, reused, took, needed, len(asked["seeds"]), len(asked["comparisons"]))
+    for line in (f"study: {own.folder}", *found.lines()):
+        hear(line)
 
 
 def disk(prepared: Prepared, trials: int) -> int:

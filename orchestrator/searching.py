@@ -19,18 +19,24 @@ def search(asked: Mapping[str, Any], trials: Trials) -> proposals.Search:
 
     Raises ``ValueError`` or ``LookupError`` for a space, a search or an objective that cannot be.
     """
-    base, name = trials.base, asked["what"]
-    space = tune_spaces.get(name)(base.resolved())
-    if wrong := points.problems(space, name):
-        raise ExperimentError(wrong, "the space")
+    base, ranges = trials.base, space(asked, trials)
     tasks, seed = sorted(base.tasks), base.train.seed
     goal = proposals.objective(asked["objective"], tasks, base.target)
     if asked["search"] == "random":
-        return proposals.Random(space, seed)
+        return proposals.Random(ranges, seed)
     if asked["search"] == "optuna":
-        return proposals.Optuna(space, seed, tasks, goal)
+        return proposals.Optuna(ranges, seed, tasks, goal)
     earlier = [one for place in asked.get("earlier", []) for one in tried(Study(Path(place)))]
-    return proposals.mixtures(space, tasks, goal, _caps(base, trials), seed, earlier)
+    return proposals.mixtures(ranges, tasks, goal, _caps(base, trials), seed, earlier)
+
+
+def space(asked: Mapping[str, Any], trials: Trials) -> points.Ranges | points.Changes:
+    """Give what a study's question varies. Raises ``ValueError`` or ``LookupError``."""
+    name = asked["what"]
+    found = tune_spaces.get(name)(trials.base.resolved())
+    if wrong := points.problems(found, name):
+        raise ExperimentError(wrong, "the space")
+    return found
 
 
 def tried(study: Study) -> list[Tried]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator import (
-    check,
-    confirm,
     designs,
     document,
+    population,
     price,
     proposals,
     run,
@@ -23,12 +24,13 @@ from orchestrator import (
 from orchestrator.access import held, secure_ray
 from orchestrator.agenda import Agenda, Listed, Searched, Wanted
 from orchestrator.experiment import ExperimentError, places
+from orchestrator.population import Population, generations
 from orchestrator.study import Asked, Result, Study
 from orchestrator.trials import Trials
 
 LOOK = 1.0
 """Seconds between two looks of MLflow's mirror at a study."""
-SCHEDULERS = ("none", "asha")
+SCHEDULERS = ("none", "asha", "pbt")
 WRITTEN = "as written"
 """The arm without changes."""
 
@@ -97,7 +99,8 @@ def ablate(
         "comparisons": [list(pair) for pair in plan.comparisons],
     }
     own = study.create(folder, question, trials.prepared)
-    return _ablated(own, trials, how)
+    with _refusable(own):
+        return _ablated(own, trials, how)
 
 
 def tune(
@@ -139,7 +142,23 @@ def tune(
         "earlier": [str(place) for place in earlier],
     }
     searching.search(question, trials)  # what is wrong with space, search and objective is told now
-    return _tuned(study.create(folder, question, trials.prepared), trials, how)
+    if scheduler == "pbt":
+        ranges = searching.space(question, trials)
+        population.require(ranges, trials.base, count, search, objective)
+    own = study.create(folder, question, trials.prepared)
+    with _refusable(own):
+        return _tuned(own, trials, how)
+
+
+@contextmanager
+def _refusable(own: Study) -> Iterator[None]:
+    """Leave no folder of a study that could not begin, so that its name is free."""
+    try:
+        yield
+    except (ValueError, OSError):
+        if not own.results():
+            shutil.rmtree(own.folder)
+        raise
 
 
 def resume(folder: Path, how: How) -> Study:
@@ -179,7 +198,7 @@ def _ablated(own: Study, trials: Trials, how: How) -> Study:
     found = [_known(agenda, trials, one) for one in wanted]
     new = {digest for digest, known in found if not known}
     reused = len({digest for digest, known in found if known})
-    _tell_price(own, trials, how, len(new), reused)
+    price.tell(own, trials, len(new), reused, how.tell)
     return _run(own, trials, agenda, how)
 
 
@@ -193,17 +212,21 @@ def _known(agenda: Agenda, trials: Trials, wanted: Wanted) -> tuple[str, bool]:
 
 
 def _tuned(own: Study, trials: Trials, how: How) -> Study:
-    asked, agenda = own.question, _agenda(own, trials, how)
+    agenda = agenda_of(own, trials, how)
     done = sum(result.status == "finished" for result in own.results().values())
-    _tell_price(own, trials, how, asked["trials"] + 1 - done, done)
+    price.tell(own, trials, own.question["trials"] + 1 - done, done, how.tell)
     return _run(own, trials, agenda, how)
 
 
-def _agenda(own: Study, trials: Trials, how: How) -> Searched:
-    asked = own.question
+def agenda_of(own: Study, trials: Trials, how: How) -> Searched | Population:
+    """Give what a study of the kind ``tune`` still has to run."""
+    asked, earlier, count = own.question, _earlier(own), own.question["trials"]
     baseline = Wanted(WRITTEN, "baseline", {}, trials.base.train.seed)
-    search, count = searching.search(asked, trials), asked["trials"]
-    tell, earlier = _teller(how, count + 1), _earlier(own)
+    if asked["scheduler"] == "pbt":
+        ranges, parts = searching.space(asked, trials), generations(trials.base)
+        tell = _teller(how, count * parts + 1)
+        return Population(own, trials, ranges, count, baseline, earlier=earlier, tell=tell)
+    search, tell = searching.search(asked, trials), _teller(how, count + 1)
     return Searched(own, trials, search, count, baseline, earlier=earlier, tell=tell)
 
 
@@ -216,19 +239,6 @@ def _earlier(own: Study) -> list[Path]:
     ]
 
 
-def _tell_price(own: Study, trials: Trials, how: How, new: int, reused: int) -> None:
-    """Say what the study will cost, and refuse it without the disk it needs."""
-    asked = own.question
-    needed = price.disk(trials.prepared, new)
-    price.require_disk(own.folder, needed)
-    seconds = check.check(trials.base, trials.prepared).seconds * new if new else 0.0
-    found = price.Price(
-        new, reused, seconds, needed, len(asked["seeds"]), len(asked["comparisons"])
-    )
-    for line in (f"study: {own.folder}", *found.lines()):
-        how.tell(line)
-
-
 def _teller(how: How, count: int) -> Callable[[Asked, Result, bool], None]:
     """Say a line at the end of each trial."""
     ended = 0
@@ -237,7 +247,8 @@ def _teller(how: How, count: int) -> Callable[[Asked, Result, bool], None]:
         nonlocal ended
         ended += 1
         score = "" if result.score is None else f" {result.score:.4f}"
-        word = "known" if reused else result.status
+        halfway = asked.kind == "part" and result.status == "stopped"
+        word = "known" if reused else "so far" if halfway else result.status
         why = f": {' '.join(result.error.split())}" if result.error else ""
         took = "" if reused else f", {result.seconds:.1f} s"
         how.tell(f"{ended} of {count}: {asked.arm}, seed {asked.seed}: {word}{score}{why}{took}")
@@ -245,7 +256,7 @@ def _teller(how: How, count: int) -> Callable[[Asked, Result, bool], None]:
     return tell
 
 
-def _run(own: Study, trials: Trials, agenda: Listed | Searched, how: How) -> Study:
+def _run(own: Study, trials: Trials, agenda: Listed | Searched | Population, how: How) -> Study:
     """Run what is to be run, with MLflow beside it."""
     secure_ray()
     from orchestrator import tuning
@@ -270,30 +281,3 @@ def _run(own: Study, trials: Trials, agenda: Listed | Searched, how: How) -> Stu
             how.tell(f"Go on with: tlmt {own.question['kind']} --resume {own.folder}")
             raise
     return own
-
-
-def confirmed(folder: Path, arm: str | None, seeds: int, how: How) -> confirm.Confirmed:
-    """Run the winner and the baseline of a study on fresh seeds, and register the winner's model.
-
-    Raises ``ValueError`` where there is nothing to confirm, ``RuntimeError`` if a run fails.
-    """
-    secure_ray()
-    from orchestrator import findings, served, study_page, study_tracking
-
-    own = Study(folder)
-    asked = own.question
-    trials = trials_of(asked["experiment"], asked["origin"], asked["budget"], prepared=own.prepared)
-    search, view = None, list[proposals.Known]()
-    if asked["kind"] == "tune":
-        search = searching.search(asked, trials)
-        view = _agenda(own, trials, how).view()
-    with held(folder, ".driver.lock"):
-        best = confirm.winner(own, arm, search, view)
-        found = confirm.confirm(own, trials, best, seeds, how.tell)
-    best_run = Path(found.runs[best][0])
-    if not (best_run / "model").is_dir():
-        served.save(best_run)
-    study_page.write(own, findings.find(own))
-    study_tracking.StudyTracker(own).sync(now=True)
-    study_tracking.champion(own, best_run)
-    return found

@@ -30,7 +30,7 @@ FILE = "study.yaml"
 TRIALS = "trials.jsonl"
 RESULTS = "results.json"
 
-Kind = Literal["arm", "baseline", "control"]
+Kind = Literal["arm", "baseline", "control", "part"]
 Status = Literal["finished", "stopped", "failed"]
 
 
@@ -48,6 +48,8 @@ class Asked:
     """Names the trial's folder: all that changes its result (see ``identity.py``)."""
     point: Mapping[str, float] = field(default_factory=dict)
     """Where a search found the changes in its unit cube."""
+    parent: str | None = None
+    """Where a trial has parts: the hash of the one before; empty for the first."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Result:
 
     hash: str
     status: Status
-    """``stopped``: a scheduler ended it early, so it never counts as finished."""
+    """``stopped``: it was ended before its last step, so it never counts as finished."""
     seed: int
     error: str | None = None
     """Why it failed."""
@@ -109,6 +111,15 @@ class Study:
     @property
     def asked(self) -> list[Asked]:
         """All trials so far, in the order they were asked for."""
+        return [own for own in self.lines() if own.kind != "part"]
+
+    @property
+    def parts(self) -> list[Asked]:
+        """All parts of trials but the last ones, which are ``asked`` (see ``population.py``)."""
+        return [own for own in self.lines() if own.kind == "part"]
+
+    def lines(self) -> list[Asked]:
+        """Read all that was asked for."""
         path = self.folder / TRIALS
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         return [Asked(**one) for one in _whole(lines)]
@@ -137,15 +148,15 @@ class Study:
         return {digest: own for digest, own in found.items() if own is not None}
 
     def failures(self) -> list[tuple[Asked, str]]:
-        """Give the trials that failed, with the reason."""
-        ended = ((asked, self.result(asked.hash)) for asked in self.asked)
+        """Give the trials that failed, and parts of trials, with the reason."""
+        ended = ((asked, self.result(asked.hash)) for asked in self.lines())
         return [(own, str(r.error)) for own, r in ended if r is not None and r.status == "failed"]
 
-    def opened(self, by: str) -> None:
-        """Record that the sealed test items are opened."""
+    def opened(self, by: str, **more: Any) -> None:
+        """Record that the sealed test items are opened, or test scores of fresh runs told."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         question = self.question
-        question["openings"] = [*question.get("openings", []), {"time": now, "by": by}]
+        question["openings"] = [*question.get("openings", []), {"time": now, "by": by, **more}]
         replace_text(self.folder / FILE, yaml.safe_dump(question, sort_keys=False))
 
 

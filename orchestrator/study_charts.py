@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from orchestrator.answers import number, within
 from orchestrator.effects import Cell, Curve
+from orchestrator.lineages import Piece
 from orchestrator.searched import Search
 from orchestrator.themed import GAIN, INK, LINE, LOSS, PAPER, SOFT, WIDE, figure, panels, plain
 
@@ -148,6 +149,26 @@ def history(search: Search, unit: str, width: float) -> Figure:
     axes.set_ylabel(unit)
     above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "handlelength": 1.5}
     axes.legend(ncols=4 if width == WIDE else 2, borderaxespad=0.2, **above)
+    return found
+
+
+def lineage(pieces: Sequence[Piece], best: Sequence[Piece], unit: str, width: float) -> Figure:
+    """Draw each member's score by step; where lines part, weights were taken over."""
+    found, axes = figure(width, 3.4)
+    ends = {piece.hash: piece for piece in pieces}
+    chosen = {piece.hash for piece in best}
+    for piece in sorted(pieces, key=lambda own: own.hash in chosen):
+        before = ends.get(piece.parent)
+        if piece.score is None or (before is not None and before.score is None):
+            continue
+        line = [(own.step, own.score) for own in (before, piece) if own is not None]
+        colour, strength = (GAIN, 2.0) if piece.hash in chosen else (SOFT, 1.0)
+        dashes = "--" if piece.source != piece.member else "-"
+        axes.plot(*zip(*line, strict=True), dashes, color=colour, linewidth=strength)
+        axes.plot(piece.step, piece.score, "o", color=colour, markersize=3)
+    axes.xaxis.set_major_locator(MaxNLocator(8 if width == WIDE else 4, integer=True))
+    axes.set_xlabel("steps")
+    axes.set_ylabel(unit)
     return found
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from orchestrator import mixture_charts, statistics, study_charts, study_tables
+from orchestrator import lineages, mixture_charts, statistics, study_charts, study_tables
 from orchestrator.answers import chance, number, within
 from orchestrator.contrasts import MARGIN
 from orchestrator.evidence import MEAN
 from orchestrator.findings import Findings
 from orchestrator.journal import replace_text
 from orchestrator.report import duration, rendered
+from orchestrator.searched import Search
 from orchestrator.study import Study
 from orchestrator.study_charts import Bar
 from orchestrator.themed import picture
@@ -78,6 +79,7 @@ def content(study: Study, found: Findings, tables: list[str]) -> dict[str, Any]:
         "tasks": list(study.prepared.tasks),
         "within": within,
         "best": list(_best(found)),
+        "schedule": list(_schedule(found)),
         "unharmed": any(own.spared for own in (*found.declared, *found.exploratory)),
         "margin": number(float(question.get("margin") or MARGIN)),
         "fewest": statistics.FEWEST,
@@ -217,10 +219,15 @@ def _of_search(study: Study, found: Findings) -> Iterator[Drawn]:
     if search.surface is not None and search.surface.points:
         draw = partial(mixture_charts.surface, search.surface, metric)
         yield "surface", "Score by the tasks' shares", draw
-    if any(own.score is not None for own in search.trials):
+    if found.lineage:  # members are no independent draws: a best to expect has no meaning
+        parts = lineages.schedule(found.lineage, _first(search))
+        draw = partial(study_charts.lineage, found.lineage, parts, metric)
+        yield "lineage", "Score of each member by steps", draw
+    elif any(own.score is not None for own in search.trials):
         yield "history", "Best score so far", partial(study_charts.history, search, metric)
     if spent.seconds and search.trials:
         seconds = {digest: own.seconds for digest, own in study.results().items()}
+        seconds |= lineages.seconds(found.lineage)
         yield "budget", "Time by trial", partial(study_charts.spending, search, seconds)
 
 
@@ -242,6 +249,26 @@ def _best(found: Findings) -> Iterator[tuple[int, str, float, list[tuple[str, st
         yield own.place, own.arm, score, [*changes, *(shares if search and search.surface else [])]
 
 
+def _first(search: Search) -> str:
+    """Name the best trial by its hash; empty before any has finished."""
+    done = [own for own in search.trials if own.status == "finished" and own.score is not None]
+    return max(done, key=lambda own: own.score or 0.0).hash if done else ""
+
+
+def _schedule(found: Findings) -> Iterator[tuple[str, list[str]]]:
+    """Give each setting of the best member of a population, part by part; first their ends."""
+    if found.search is None or not found.lineage:
+        return
+    parts = lineages.schedule(found.lineage, _first(found.search))
+    if not parts:
+        return
+    yield "up to step", [str(piece.step) for piece in parts]
+    yield "member", [piece.member for piece in parts]
+    for key in parts[0].changes:
+        values = [piece.changes.get(key) for piece in parts]
+        yield key, [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
+
+
 def _sources(figures: dict[str, str], tables: list[str], command: str) -> Iterator[tuple[str, str]]:
     """Tell each figure's table."""
     own = {
@@ -252,6 +279,7 @@ def _sources(figures: dict[str, str], tables: list[str], command: str) -> Iterat
         "curves": ("Curves", "curves.csv"),
         "surface": ("Mixture", "trials.csv"),
         "history": ("Best so far", "trials.csv"),
+        "lineage": ("Lineage", "lineage.csv"),
         "budget": ("Time", "trials.csv"),
     }
     yield from (own[name] for name in figures)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from orchestrator.contrasts import Comparison
 from orchestrator.findings import Arm, Findings
 from orchestrator.journal import replace_text
+from orchestrator.lineages import Piece
 from orchestrator.study import Study
 
 PARQUET = "results.parquet"
@@ -41,7 +42,9 @@ def write(study: Study, found: Findings, folder: Path) -> list[str]:
             for own in found.curves
             for point in own.points
         ]
-    for name in ("matrix.csv", "helpers.csv", "curves.csv"):
+    if found.lineage:
+        tables["lineage.csv"] = [_piece(own) for own in found.lineage]
+    for name in ("matrix.csv", "helpers.csv", "curves.csv", "lineage.csv"):
         if name not in tables:
             (folder / name).unlink(missing_ok=True)
     for name, rows in tables.items():
@@ -97,6 +100,11 @@ def _comparison(own: Comparison) -> Row:
         row[f"other/{spared.task}"] = spared.mean
         row[f"other/{spared.task}/p_not_inferior"] = spared.p
     return row
+
+
+def _piece(own: Piece) -> Row:
+    row = {key: value for key, value in asdict(own).items() if key != "changes"}
+    return row | {f"setting/{key}": value for key, value in sorted(own.changes.items())}
 
 
 def _columns(rows: Iterable[Row]) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,11 @@ import torch
 import torch.distributed as dist
 
 import encoders
-from orchestrator import loop, sealed, stages, study, weights
+from orchestrator import checkpoint, loop, sealed, stages, study, weights
 from orchestrator.engine import Engine, PlainEngine
 from orchestrator.evaluate import Ranks, chosen_rows, evaluate, finite, flat
 from orchestrator.experiment import Experiment
-from orchestrator.keeping import Memory
+from orchestrator.keeping import Handed, Memory
 from orchestrator.model import MultiTaskModel
 from orchestrator.prepare import Prepared
 from orchestrator.study import Result
@@ -27,7 +30,30 @@ from orchestrator.work import Work
 
 SCRATCH = "scratch"
 """What only training needs, in a trial's folder."""
+PART = "part.json"
+"""In a part's folder: what it is a part of."""
 MakeEngine = Callable[[MultiTaskModel, list[dict[str, Any]]], Engine]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a trial, up to its next evaluation, that hands its weights over.
+
+    The next piece may have other settings, and more than one may go on from the same.
+    """
+
+    parent: str | None
+    """The folder of the piece before it; None: this is the first."""
+
+    def write(self, folder: Path) -> None:
+        """Say in a trial's folder that it is a part."""
+        (folder / PART).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @staticmethod
+    def read(folder: Path) -> Part | None:
+        """Say which part a folder is; None if it is a whole trial."""
+        file = folder / PART
+        return Part(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 class Trial:
@@ -42,18 +68,24 @@ class Trial:
         world: Ranks | None = None,
         make_engine: MakeEngine | None = None,
         load: Loader = encoders.load,
+        part: Part | None = None,
     ) -> None:
         """Begin; ``folder`` is the trial's own, named by its hash.
 
         Of several ranks each has a ``Trial``, and an engine that they share; rank 0 writes.
         ``load`` may remember an encoder from trial to trial (see ``weights.Remembered``).
+        ``part`` says that this is a part of one, from which others may go on (see ``advance``).
         """
         self._began = time.monotonic()
         self._folder, self._scratch = folder, folder / SCRATCH
         self._world = world or Ranks()
+        self.curve: list[tuple[int, float]] = []
+        """Step and score of each evaluation so far."""
         if self._world.rank == 0:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch.mkdir(parents=True)
+            if part is not None and part.parent is not None:
+                self._take_over(Path(part.parent))
         if self._world.ranks > 1:
             dist.barrier()
         clip = experiment.regularization.clip
@@ -69,10 +101,8 @@ class Trial:
             load=load,
             parts=True,
         )
-        self._keeper = Memory(self._work)
+        self._keeper = Memory(self._work) if part is None else Handed(self._work)
         self._news = loop.train(self._work, self._keeper)
-        self.curve: list[tuple[int, float]] = []
-        """Step and score of each evaluation so far."""
 
     def look(self) -> bool:
         """Train up to the next evaluation, or say that there is none.
@@ -86,6 +116,28 @@ class Trial:
                 return True
         return False
 
+    def _take_over(self, parent: Path) -> None:
+        """Begin with the checkpoints of another part; they are never written to, so links do."""
+        before = study.result(parent)
+        assert before is not None, f"{parent} has not ended"
+        self.curve = list(before.curve)
+        kept = self._scratch / checkpoint.FOLDER
+        shutil.copytree(parent / SCRATCH / checkpoint.FOLDER, kept, copy_function=os.link)
+
+    def advance(self) -> Result:
+        """Train a part up to its next evaluation, and leave its weights for who goes on.
+
+        The last one ends as any trial does.
+        """
+        self.look()
+        if self.curve[-1][0] >= self._work.experiment.train.steps:
+            return self.finish()
+        result = self.partial()
+        self._news.close()
+        if self._world.rank == 0:
+            study.write(self._folder, result)
+        return result
+
     def finish(self) -> Result:
         """Score the best weights, write the items of both splits, and last the result."""
         work, own = self._work, self._work.experiment
@@ -94,7 +146,8 @@ class Trial:
         model = held.model(own, families)
         rows = None if own.train.evaluate_rows == "all" else int(own.train.evaluate_rows)
         asked = {task: work.prepared.open(task, "validation") for task in families}
-        seen = dict(_items(self._keeper.parts, asked, rows, own.train.seed))
+        parts = self._keeper.parts or self._parts(model.to(work.device), asked, rows)
+        seen = dict(_items(parts, asked, rows, own.train.seed))
         tested = {
             task: work.prepared.open(task, "test")
             for task in families
@@ -117,6 +170,14 @@ class Trial:
             sealed.write(self._folder, "test", dict(_items(evaluated.parts, tested, None, 0)))
             study.write(self._folder, result)
         return result
+
+    def _parts(
+        self, model: MultiTaskModel, asked: Mapping[str, Split], rows: int | None
+    ) -> Mapping[str, Any]:
+        """Score the rows of validation again, where weights of a part before this are the best."""
+        own, seed = self._work.experiment, self._work.experiment.train.seed
+        limit = own.batch.micro_tokens
+        return evaluate(model, asked, limit, self._work.world, rows, seed, parts=True).parts
 
     def partial(self) -> Result:
         """Give what is known so far, for when a scheduler ends the trial here."""

@@ -112,6 +112,10 @@ class Kept(tune.Trainable):
             return {"done": True, SCORE: found.score, STEP: found.steps}
         if self._trial is None:
             self._trial = self._made()
+        if trial.Part.read(self._folder) is not None:
+            found = self._trial.advance()
+            self._trial = None
+            return {"done": True, SCORE: found.score, STEP: found.steps}
         more = self._trial.look()
         while more and self._how is not How.WATCHED:
             more = self._trial.look()
@@ -132,7 +136,8 @@ class Kept(tune.Trainable):
         if place not in self._data:
             self._data[place] = Prepared.read(Path(place))
         data = self._data[place].under(experiment)
-        return trial.Trial(self._folder, experiment, data, device, load=self._load)
+        part = trial.Part.read(self._folder)
+        return trial.Trial(self._folder, experiment, data, device, load=self._load, part=part)
 
     def _leave(self) -> None:
         if self._trial is not None:
@@ -208,8 +213,8 @@ def run(
     """Run a source's trials to their end, so many at a time as the cluster has room for.
 
     ``experiment`` says what a trial needs; ``nested`` ones have its workers, others are one process
-    each. With a scheduler, trials report each evaluation and may be ended early: ``asha`` (Li et
-    al. 2020). Raises ``ValueError`` before anything starts if there is no such room, and
+    each. With ``asha`` (Li et al. 2020) trials report each evaluation and may be ended early.
+    Raises ``ValueError`` before anything starts if there is no such room, and
     ``KeyboardInterrupt`` after one, once Tune has ended what was running.
     """
     try:
@@ -250,7 +255,7 @@ def run(
 def _how(scheduler: str, nested: bool) -> How:
     if nested:
         return How.NESTED
-    return How.WHOLE if scheduler == "none" else How.WATCHED
+    return How.WATCHED if scheduler == "asha" else How.WHOLE
 
 
 def _needs(experiment: Experiment, nested: bool) -> dict[str, float]:

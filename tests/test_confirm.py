@@ -56,6 +56,46 @@ def test_the_best_arm_on_validation_is_confirmed_but_never_a_control(
         confirm.winner(own, "shuffled", None, [])
 
 
+def test_an_arm_about_another_task_is_compared_with_what_was_declared(
+    tmp_path: Path, tiny_prepared: Prepared
+) -> None:
+    first, other = tiny_prepared.tasks
+    declared = [[f"{other} + {first}", f"{other} alone"], [f"{first} + {other}", f"{first} alone"]]
+    own = studied.pairs(tmp_path, tiny_prepared, range(2), comparisons=declared)
+    baseline, measure = confirm.against(own, f"{other} + {first}")
+    assert (baseline, measure.tasks) == (f"{other} alone", (other,))
+    assert confirm.against(own, f"{first} + {other}")[0] == f"{first} alone"
+    assert confirm.winner(own, f"{other} + {first}", None, []) == f"{other} + {first}"
+
+
+def test_an_arm_that_scores_higher_on_another_task_is_no_winner(
+    tmp_path: Path, tiny_prepared: Prepared
+) -> None:
+    first, other = tiny_prepared.tasks
+    arms = {
+        f"{first} alone": ("baseline", without(other)),
+        f"{other} alone": ("baseline", {**without(first), "target": other}),
+    }
+    question = {"what": "pairs", "baseline": f"{first} alone"}
+
+    def score(asked: Asked, task: str) -> float:
+        return 0.5 if task == first else 0.9
+
+    own = studied.ablation(tmp_path, tiny_prepared, arms, score, range(2), **question)
+    with pytest.raises(ValueError, match="No arm has a better mean"):
+        confirm.winner(own, None, None, [])
+
+
+def test_each_arm_is_confirmed_on_seeds_that_nothing_was_chosen_by(
+    tmp_path: Path, tiny_prepared: Prepared
+) -> None:
+    own = ablated(tmp_path, tiny_prepared, {"all": 0.6, "without topic": 0.7, "shuffled": 0.1})
+    assert confirm.fresh(own, "without topic") == 2
+    own.opened("confirm", arm="without topic", seeds=[2, 3, 4])
+    assert confirm.fresh(own, "without topic") == 2, "its runs go on"
+    assert confirm.fresh(own, "shuffled") == 5
+
+
 def test_a_baseline_that_is_best_leaves_nothing_to_confirm(
     tmp_path: Path, tiny_prepared: Prepared
 ) -> None:

@@ -31,7 +31,7 @@ from orchestrator import cluster
 cluster.connect()
 cluster.connect = ray.shutdown = lambda: None  # all studies here have one Ray
 
-path, said = Path("own.yaml"), {"ablate": [], "tune": [], "refused": []}
+path, said = Path("own.yaml"), {"ablate": [], "tune": [], "pbt": [], "refused": []}
 def how(name, parallel):
     return studies.How(parallel, tell=said[name].append)
 studies.ablate(path, [], "leave-one-out", 2, "steps", Path("studies"), how("ablate", 2))
@@ -40,6 +40,12 @@ asha |= {"space": "space.py", "count": 6, "studies": Path("studies")}
 changes = ["name=early", "tasks.sentiment=null", "batch={tokens: 600, micro_tokens: 600}"]
 changes += ["train.steps=40", "train.evaluate_every=20"]
 studies.tune(path, changes, **asha, how=how("tune", 1))
+Path("strengths.py").write_text(
+    'def space(own): return {"tasks.topic.optimizer.lr": ("loguniform", 1e-4, 1e-2)}'
+)
+pbt = {**asha, "scheduler": "pbt", "space": "strengths.py", "count": 4}
+changes = ["name=pop", *changes[1:]]
+studies.tune(path, changes, **pbt, how=how("pbt", 2))
 try:
     again = ("leave-one-out", 1, "steps", Path("studies"), how("refused", 64))
     studies.ablate(path, ["name=large", "train.seed=9"], *again)
@@ -164,11 +170,28 @@ def test_what_was_ended_early_is_run_again_when_a_study_goes_on(ran: Ran, tmp_pa
     assert len(again) > 1
 
 
+def test_members_of_a_population_hand_their_weights_over(ran: Ran) -> None:
+    own = ran.study("pop-tune-strengths")
+    results = own.results()
+    assert [asked.arm for asked in own.asked] == ["as written", "001", "002", "003", "004"]
+    assert {result.status for result in results.values()} == {"finished"}
+    parts = {asked.hash: own.result(asked.hash) for asked in own.parts}
+    assert len(parts) == 4
+    assert all(part is not None and part.curve[-1][0] == 20 for part in parts.values())
+    parents = [str(asked.parent) for asked in own.asked[1:]]
+    assert set(parents) < parts.keys()
+    assert len(set(parents)) == 3, "the worst of four went on from the best"
+    for asked in own.asked[1:]:
+        result, before = results[asked.hash], parts[str(asked.parent)]
+        assert before is not None
+        assert result.curve[:1] == before.curve
+        assert [step for step, _ in result.curve] == [20, 40]
+    assert sum(" so far " in line for line in ran.said["pbt"]) == 4
+
+
 def test_more_trials_at_a_time_than_there_is_room_for_are_refused(ran: Ran) -> None:
     expected = (
         r"64 trials at a time .*with 1 CPU each do not fit on the Ray cluster, which has room"
     )
     assert re.match(expected, ran.said["refused"][-1])
-    own = Study(ran.home / "studies" / "large-ablate-leave-one-out")
-    assert own.results() == {}
-    assert len(own.asked) <= 1
+    assert not (ran.home / "studies" / "large-ablate-leave-one-out").exists(), "its name is free"
