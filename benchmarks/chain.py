@@ -16,23 +16,28 @@ Arms = Mapping[str, tuple[Kind, Mapping[str, Any]]]
 
 
 def begun(
-    folder: Path, tree: Mapping[str, Any], arms: Arms, seeds: int, question: Mapping[str, Any]
+    folder: Path,
+    tree: Mapping[str, Any],
+    arms: Arms,
+    seeds: Sequence[int],
+    question: Mapping[str, Any],
+    places: Sequence[Path] = (),
 ) -> Listed:
     """Make a study of these arms in a folder, or take it up again, seeds paired."""
-    trials = Trials(tree, [], folder / "cache")
+    trials = Trials(tree, places, folder / "cache")
     asked = {
         "name": folder.name,
         "kind": "ablate",
         "origin": "",
         "experiment": dict(tree),
-        "seeds": list(range(seeds)),
+        "seeds": list(seeds),
         "budget": "steps",
         **question,
     }
     made = study.create(folder / "study", asked, trials.prepared)
     wanted = [
         Wanted(name, kind, changes, seed)
-        for seed in range(seeds)
+        for seed in seeds
         for name, (kind, changes) in arms.items()
     ]
     return Listed(made, trials, wanted)

@@ -95,7 +95,7 @@ def repeat(folder: Path, number: int, seeds: int, steps: int) -> Listed:
         "baseline": ALONE,
         "comparisons": [[name, ALONE] for name in pairs],
     }
-    return begun(place, tree(place / "data", steps), arms, seeds, question)
+    return begun(place, tree(place / "data", steps), arms, range(seeds), question)
 
 
 def table(folder: Path) -> None:

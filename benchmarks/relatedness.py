@@ -91,7 +91,7 @@ def begin(folder: Path, value: float, seeds: int, steps: int, names: Sequence[st
         "baseline": "alone, none",
         "comparisons": [[f"{way}, none", "alone, none"] for way in WAYS],
     }
-    return begun(folder / f"{value:.2f}", tree(value, steps), arms(names), seeds, question)
+    return begun(folder / f"{value:.2f}", tree(value, steps), arms(names), range(seeds), question)
 
 
 def information(value: float) -> float:

@@ -239,12 +239,17 @@ def _best(found: Findings) -> Iterator[tuple[int, str, float, list[tuple[str, st
         for own in (search.trials if search else ())
         if own.status == "finished" and own.score is not None
     ]
+    alike = {
+        key
+        for key in (done[0][1].changes if len(done) > 1 else ())
+        if all(own.changes.get(key) == done[0][1].changes[key] for _, own in done)
+    }  # what the space fixes for all
     for score, own in sorted(done, key=lambda pair: -pair[0])[:SHOWN]:
         shares = [(f"share of {task}", f"{value:.1%}") for task, value in own.shares.items()]
         changes = [
             (key, f"{value:.4g}" if isinstance(value, float) else str(value))
             for key, value in own.changes.items()
-            if key != "mixture.shares"
+            if key != "mixture.shares" and key not in alike
         ]
         yield own.place, own.arm, score, [*changes, *(shares if search and search.surface else [])]
 

@@ -15,6 +15,7 @@ import studied
 from studied import without
 
 from orchestrator import findings, study_page
+from orchestrator.prepare import Prepared
 from orchestrator.study import Study
 
 THREE = ("roles", "speech", "topic")
@@ -205,3 +206,16 @@ def test_stale_tables_are_taken_away(tmp_path: Path, tiny_prepared: Any) -> None
     (tmp_path / "matrix.csv").write_text("old")
     source(studied.make(tmp_path, tiny_prepared))
     assert not (tmp_path / "matrix.csv").exists()
+
+
+def test_settings_that_all_trials_share_are_not_repeated_for_each(
+    tmp_path: Path, tiny_prepared: Prepared
+) -> None:
+    own = studied.make(tmp_path, tiny_prepared, kind="tune", what="own", search="random")
+    for place, rate in enumerate((1e-3, 2e-3), 1):
+        changes = {"mixture.temperature": None, "optimizer.lr": rate}
+        asked = studied.ask(own, f"00{place}", 0, changes)
+        studied.finish(own, asked, dict.fromkeys(tiny_prepared.tasks, 0.5 + rate))
+    text = study_page.write(own, findings.find(own)).read_text()
+    assert "optimizer.lr" in text
+    assert "mixture.temperature" not in text
