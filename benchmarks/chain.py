@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator import study
-from orchestrator.agenda import Listed, Wanted
-from orchestrator.study import Kind, Result
-from orchestrator.trials import Trials
+from orchestrator.studies import study
+from orchestrator.studies.agenda import Listed, Wanted
+from orchestrator.studies.study import Kind, Result
+from orchestrator.studies.trials import Trials
 
 Arms = Mapping[str, tuple[Kind, Mapping[str, Any]]]
 """By name: the kind, and the changes."""

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from chain import Arms, Chain, begun
 
-from orchestrator import findings, study
 from orchestrator.access import secure_ray
-from orchestrator.agenda import Listed
 from orchestrator.experiment import parse
+from orchestrator.studies import findings, study
+from orchestrator.studies.agenda import Listed
 
 WORDS, KNOWN, LONG = 120, 30, 5
 HELPERS = ("helpful", "harmful", "noise")
@@ -134,7 +134,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not asked.table:
         secure_ray()
-        from orchestrator import tuning
+        from orchestrator.studies import tuning
 
         source = Chain(
             [partial(repeat, folder, n, asked.seeds, asked.steps) for n in range(asked.repeats)]

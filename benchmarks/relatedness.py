@@ -23,10 +23,10 @@ from chain import Arms, Chain, begun
 from matplotlib.figure import Figure
 from sklearn.metrics import mutual_info_score
 
-from orchestrator import statistics, study
 from orchestrator.access import secure_ray
-from orchestrator.agenda import Listed
 from orchestrator.experiment import parse
+from orchestrator.studies import statistics, study
+from orchestrator.studies.agenda import Listed
 from tasks import builtin
 
 DIAL = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -165,7 +165,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not asked.table:
         secure_ray()
-        from orchestrator import tuning
+        from orchestrator.studies import tuning
 
         given = asked.seeds, asked.steps, asked.only
         source = Chain([partial(begin, folder, value, *given) for value in DIAL])

@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from orchestrator.proposals import SHARES, Known, Optuna
+from orchestrator.studies.proposals import SHARES, Known, Optuna
 from tests import mixtures
 from tests.mixtures import Array, Trials, World
 

@@ -18,11 +18,11 @@ import numpy as np
 from chain import Arms, begun
 from scipy import stats
 
-from orchestrator import findings, laws, searching, studies
 from orchestrator.access import secure_ray
 from orchestrator.experiment import places
-from orchestrator.study import FILE, Study
-from orchestrator.surrogate import Tried
+from orchestrator.studies import driver, findings, laws, searching
+from orchestrator.studies.study import FILE, Study
+from orchestrator.studies.surrogate import Tried
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "low_resource_roles.yaml"
 CHANGES = [
@@ -38,16 +38,14 @@ FRESH = 1000
 ALONE, EQUAL, FOUND = "roles alone", "equal shares", "found mixture"
 
 
-def searched(
-    folder: Path, name: str, search: str, count: int, seed: int, how: studies.How
-) -> Study:
+def searched(folder: Path, name: str, search: str, count: int, seed: int, how: driver.How) -> Study:
     """Run a search, or go on with it."""
     place = folder / "studies" / f"{name}-tune-mixture"
     if (place / FILE).is_file():
-        return studies.resume(place, how)
+        return driver.resume(place, how)
     changes = [*CHANGES, f"name={name}", f"train.seed={seed}", f"storage.path={folder}"]
     asked = ("mixture", count, search, "none", None, [])
-    return studies.tune(EXPERIMENT, changes, *asked, folder / "studies", how)
+    return driver.tune(EXPERIMENT, changes, *asked, folder / "studies", how)
 
 
 def arrays(tried: list[Tried], tasks: list[str], target: str) -> tuple[laws.Array, laws.Array]:
@@ -72,10 +70,10 @@ def foretold(own: Study, unseen: Study) -> None:
         print(f"{what}: validation F1 {low:.3f} to {high:.3f}, median {middle:.3f}")
 
 
-def confirmed(folder: Path, own: Study, seeds: int, how: studies.How) -> None:
+def confirmed(folder: Path, own: Study, seeds: int, how: driver.How) -> None:
     """Train the found mixture, equal shares and the target alone on fresh seeds; print the test."""
-    trials = studies.trials_of(own.question["experiment"], own.question["origin"])
-    agenda = studies.agenda_of(own, trials, how)
+    trials = driver.trials_of(own.question["experiment"], own.question["origin"])
+    agenda = driver.agenda_of(own, trials, how)
     fit = searching.search(own.question, trials).fit(agenda.view())  # type: ignore[union-attr]
     shares = ", ".join(f"{task} {share:.3f}" for task, share in fit.tried.items())
     print(f"found mixture: {shares}; trusted: {'yes' if fit.trusted else 'no'}")
@@ -93,7 +91,7 @@ def confirmed(folder: Path, own: Study, seeds: int, how: studies.How) -> None:
         "baseline": ALONE,
         "comparisons": [[FOUND, ALONE], [FOUND, EQUAL]],
     }
-    from orchestrator import tuning
+    from orchestrator.studies import tuning
 
     fresh = range(FRESH, FRESH + seeds)
     tree, place = own.question["experiment"], folder / "fresh"
@@ -119,7 +117,7 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=2)
     asked = parser.parse_args()
     secure_ray()
-    folder, how = asked.folder.resolve(), studies.How(asked.parallel)
+    folder, how = asked.folder.resolve(), driver.How(asked.parallel)
     CHANGES.append(f"train.steps={asked.steps}")
     own = searched(folder, "swarm", "surrogate", asked.trials, 0, how)
     unseen = searched(folder, "unseen", "random", asked.unseen, 1, how)

@@ -24,11 +24,12 @@ from typing import Any
 
 import psutil
 
-from orchestrator import run, study
+from orchestrator import run
 from orchestrator.access import secure_ray
-from orchestrator.agenda import Listed, Wanted
 from orchestrator.experiment import parse
-from orchestrator.trials import Trials
+from orchestrator.studies import study
+from orchestrator.studies.agenda import Listed, Wanted
+from orchestrator.studies.trials import Trials
 
 STEPS = (20, 40)
 SEED = count(1)
@@ -37,7 +38,7 @@ import sys, torch
 from pathlib import Path
 from orchestrator.experiment import load
 from orchestrator.prepare import Prepared
-from orchestrator.trial import Trial
+from orchestrator.studies.trial import Trial
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 own = load(folder / "experiment.yaml")
@@ -93,7 +94,7 @@ class Measured:
 
     def kept(self, number: int, parallel: int, steps: Iterator[int]) -> list[float]:
         """Run trials through Ray Tune; give when each ended."""
-        from orchestrator import tuning
+        from orchestrator.studies import tuning
 
         ends: list[float] = []
         agenda = self.agenda(self.wishes(steps, number), ends)
@@ -144,7 +145,7 @@ def compare(own: Measured, number: int) -> None:
 
 def hundred(own: Measured) -> None:
     """Print the time of 100 trials of 20 steps on two processes, and how memory grew."""
-    from orchestrator import tuning
+    from orchestrator.studies import tuning
 
     sizes: list[tuple[int, float]] = []
     ended: list[float] = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator import asking
+from orchestrator.studies import asking
 from orchestrator.verb import FAILURE, INTERRUPTED, Answer, answering, become
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def sync(
 ) -> Answer:
     """Send MLflow what it missed of runs and studies."""
     folders = asking.folders(runs, storage)
-    from orchestrator.study_tracking import sync as send  # takes seconds; a wrong name should not
+    from orchestrator.studies.tracking import sync as send  # takes seconds; a wrong name should not
 
     sent = send(folders)
     lines = [f"{folder}: {'complete' if whole else 'no answer'}" for folder, whole in sent.items()]

@@ -30,25 +30,25 @@ def write(folder: Path) -> Path:
 
     Raises ``ExperimentError`` if the folder holds no run.
     """
-    page = rendered(FILE, content(folder))
+    page = rendered(Path(__file__).with_name(FILE), content(folder))
     path = folder / FILE
     replace_text(path, page)
     return path
 
 
 def rendered(
-    template: str, content: Mapping[str, Any], filters: Mapping[str, Callable[..., str]] = {}
+    template: Path, content: Mapping[str, Any], filters: Mapping[str, Callable[..., str]] = {}
 ) -> str:
-    """Fill a template that lies beside this file; what is filled in is escaped."""
+    """Fill a template; what is filled in is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(template.parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= filters
-    return environment.get_template(template).render(content)
+    return environment.get_template(template.name).render(content)
 
 
 def content(folder: Path) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import studied
 
-from orchestrator import study
-from orchestrator.agenda import Listed, Searched, Wanted
 from orchestrator.experiment import load
 from orchestrator.prepare import Prepared
-from orchestrator.study import Asked, Result, Study
-from orchestrator.trials import Trials
+from orchestrator.studies import study
+from orchestrator.studies.agenda import Listed, Searched, Wanted
+from orchestrator.studies.study import Asked, Result, Study
+from orchestrator.studies.trials import Trials
 
 
 class Toy:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.surrogate import Surrogate, Tried
+from orchestrator.studies.surrogate import Surrogate, Tried
 
 Array = NDArray[np.float64]
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import sealed, study
 from orchestrator.prepare import Prepared
-from orchestrator.sealed import Items
-from orchestrator.study import Asked, Result, Study
-from orchestrator.surrogate import Surrogate
+from orchestrator.studies import sealed, study
+from orchestrator.studies.sealed import Items
+from orchestrator.studies.study import Asked, Result, Study
+from orchestrator.studies.surrogate import Surrogate
 
 ROWS = 200
 """Of each split; two make a group."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.designs import Design
 from orchestrator.document import override
 from orchestrator.experiment import Experiment, parse
+from orchestrator.studies.designs import Design
 
 LISTED = [
     {"name": "helpers", "train": ["encoder", "head:a", "head:b"], "steps": 10},

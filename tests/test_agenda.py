@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from errands import Toy, wishes
 
-from orchestrator import proposals, study
-from orchestrator.agenda import Agenda, Wanted
 from orchestrator.prepare import Prepared
-from orchestrator.trials import Trials
+from orchestrator.studies import proposals, study
+from orchestrator.studies.agenda import Agenda, Wanted
+from orchestrator.studies.trials import Trials
 
 SPACE = {
     "regularization.dropout": ("uniform", 0.0, 0.5),

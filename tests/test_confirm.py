@@ -10,12 +10,12 @@ import pytest
 import studied
 from studied import without
 
-from orchestrator import confirm, findings, study_page
-from orchestrator.confirm import Confirmed
 from orchestrator.prepare import Prepared
-from orchestrator.proposals import Known, Mixtures
-from orchestrator.study import Asked, Study
-from orchestrator.surrogate import Surrogate
+from orchestrator.studies import confirm, findings, page
+from orchestrator.studies.confirm import Confirmed
+from orchestrator.studies.proposals import Known, Mixtures
+from orchestrator.studies.study import Asked, Study
+from orchestrator.studies.surrogate import Surrogate
 
 ARMS = {
     "all": ("baseline", {}),
@@ -153,7 +153,7 @@ def test_the_page_of_a_study_tells_what_fresh_seeds_showed(
     found = confirmed([0.1234] * 8)
     document = {**vars(found), "sentence": found.sentence}
     (tmp_path / confirm.FILE).write_text(json.dumps(document))
-    page = study_page.write(own, findings.find(own)).read_text()
-    assert "On fresh seeds" in page
-    assert found.sentence.split("[")[0] in page
-    assert ".623" in page
+    text = page.write(own, findings.find(own)).read_text()
+    assert "On fresh seeds" in text
+    assert found.sentence.split("[")[0] in text
+    assert ".623" in text

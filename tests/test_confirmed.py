@@ -11,23 +11,23 @@ from typing import Any
 import pytest
 from driven import lay_out, started, told
 
-from orchestrator.study import Study
+from orchestrator.studies.study import Study
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 PROGRAM = """
 import json
 from pathlib import Path
-from orchestrator import studies
+from orchestrator.studies import driver
 from orchestrator.access import secure_ray
 
 secure_ray()
-from orchestrator import confirm
+from orchestrator.studies import confirm
 
 store = "tracking.uri=sqlite:///" + str(Path("store.db").resolve())
 said = []
-how = studies.How(2, tell=said.append)
-studies.ablate(Path("own.yaml"), [store], "leave-one-out", 1, "steps", Path("studies"), how)
+how = driver.How(2, tell=said.append)
+driver.ablate(Path("own.yaml"), [store], "leave-one-out", 1, "steps", Path("studies"), how)
 folder = Path("studies/tiny-ablate-leave-one-out")
 both = [confirm.confirmed(folder, "without sentiment", count, how) for count in (1, 2)]
 other = confirm.confirmed(folder, "topic + sentiment", 1, how)

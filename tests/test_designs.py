@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator import presets, screening
-from orchestrator.designs import FULL, NAMES, Design, lay_out
+from orchestrator import presets
 from orchestrator.document import override, read
 from orchestrator.experiment import Experiment, parse
+from orchestrator.studies import screening
+from orchestrator.studies.designs import FULL, NAMES, Design, lay_out
 from tests.tangled import LISTED, arms, tangled
 
 FOLDER = Path(__file__).parent.parent / "experiments"

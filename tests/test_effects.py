@@ -9,8 +9,8 @@ import pytest
 import studied
 from studied import without
 
-from orchestrator.findings import find
-from orchestrator.study import Asked
+from orchestrator.studies.findings import find
+from orchestrator.studies.study import Asked
 
 
 def test_a_matrix_has_the_gain_of_each_target_by_each_helper(

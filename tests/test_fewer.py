@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from orchestrator.designs import lay_out
 from orchestrator.experiment import parse
+from orchestrator.studies.designs import lay_out
 from tests.tangled import LISTED, arms, tangled
 
 

@@ -9,10 +9,10 @@ import pytest
 import studied
 from studied import EIGHT, without
 
-from orchestrator import sealed
-from orchestrator.findings import find
 from orchestrator.prepare import Prepared
-from orchestrator.study import Asked, Study
+from orchestrator.studies import sealed
+from orchestrator.studies.findings import find
+from orchestrator.studies.study import Asked, Study
 
 WITHOUT = {"all": ("baseline", {}), "without topic": ("arm", without("topic"))}
 PAIR = [["without topic", "all"]]

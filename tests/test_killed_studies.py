@@ -13,21 +13,21 @@ import psutil
 import pytest
 from driven import killed, lay_out, started, told
 
-from orchestrator import study
-from orchestrator.study import Study
+from orchestrator.studies import study
+from orchestrator.studies.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from orchestrator import studies
+from orchestrator.studies import driver
 
-how = studies.How(2)
+how = driver.How(2)
 if sys.argv[1] == "begin":
-    studies.ablate(Path("own.yaml"), [], "leave-one-out", 5, "steps", Path("studies"), how)
+    driver.ablate(Path("own.yaml"), [], "leave-one-out", 5, "steps", Path("studies"), how)
 else:
-    studies.resume(Path("studies/tiny-ablate-leave-one-out"), how)
+    driver.resume(Path("studies/tiny-ablate-leave-one-out"), how)
 """
 
 

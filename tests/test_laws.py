@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from orchestrator.laws import LAWS, Gaussian, LogLinear, Roots, chosen
-from orchestrator.laws import folds as _folds
+from orchestrator.studies.laws import LAWS, Gaussian, LogLinear, Roots, chosen
+from orchestrator.studies.laws import folds as _folds
 
 
 @pytest.mark.parametrize("name", list(LAWS))

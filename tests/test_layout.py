@@ -9,11 +9,13 @@ import zipfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 
 import orchestrator
+from orchestrator import studies
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -22,14 +24,25 @@ PACKAGES = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 PARTS = ("tasks", "encoders", "tune_spaces")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-READING_ORDER = re.findall(r"\w+", (orchestrator.__doc__ or "").partition(":\n")[2])
+
+
+def reading_order(package: ModuleType) -> list[str]:
+    """Give the names of a package's files as it lists them."""
+    return re.findall(r"\w+", (package.__doc__ or "").partition(":\n")[2])
+
+
+STUDIES = [f"studies.{name}" for name in reading_order(studies)]
+READING_ORDER = [
+    name for own in reading_order(orchestrator) for name in (STUDIES if own == "studies" else [own])
+]
+"""Of the machine's files, with dots for folders."""
 
 HOMES = {
     "deepspeed": ("orchestrator/engine.py",),
     "mlflow": ("orchestrator/store.py", "orchestrator/served.py"),
     "ray.train": ("orchestrator/launch.py",),
-    "ray.tune": ("orchestrator/tuning.py",),
-    "optuna": ("orchestrator/proposals.py",),
+    "ray.tune": ("orchestrator/studies/tuning.py",),
+    "optuna": ("orchestrator/studies/proposals.py",),
     "transformers": ("encoders/",),
     "peft": ("encoders/lora.py",),
     "datasets": ("tasks/rows.py",),
@@ -60,20 +73,22 @@ def imports(path: Path) -> Iterator[str]:
 
 def ours(path: Path) -> set[str]:
     """Give the orchestrator files that a file imports."""
-    found = (name.split(".") for name in imports(path) if name.startswith("orchestrator."))
-    return {words[1] for words in found}
+    found = (name.split(".")[1:] for name in imports(path) if name.startswith("orchestrator."))
+    return {".".join(words[: 1 + (words[0] == "studies")]) for words in found}
 
 
 def test_every_file_has_a_place_in_the_reading_order() -> None:
-    files = {path.stem for path in (ROOT / "orchestrator").glob("*.py")}
-    assert files - {"__init__", "__main__"} == set(READING_ORDER)
+    home = ROOT / "orchestrator"
+    files = {path.relative_to(home).with_suffix("") for path in home.rglob("*.py")}
+    named = {".".join(path.parts) for path in files if path.stem not in ("__init__", "__main__")}
+    assert named == set(READING_ORDER)
     assert len(READING_ORDER) == len(set(READING_ORDER))
 
 
 @pytest.mark.parametrize("name", READING_ORDER)
 def test_a_file_imports_only_files_that_are_read_before_it(name: str) -> None:
     earlier = READING_ORDER[: READING_ORDER.index(name)]
-    assert ours(ROOT / "orchestrator" / f"{name}.py") <= set(earlier)
+    assert ours(ROOT / "orchestrator" / f"{name.replace('.', '/')}.py") <= set(earlier)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -121,7 +136,7 @@ def test_tests_lie_flat() -> None:
 
 def test_the_readme_names_every_file_with_a_phrase() -> None:
     tree = README.partition("## The tree")[2].partition("\n## ")[0]
-    shelves = re.split(r"^(\w+)/ .*$", tree, flags=re.M)
+    shelves = re.split(r"^([\w/]+)/ .*$", tree, flags=re.M)
     listed = {
         folder: re.findall(r"^  (\S+) {2,}\S", files, re.M)
         for folder, files in zip(shelves[1::2], shelves[2::2], strict=True)
@@ -129,7 +144,11 @@ def test_the_readme_names_every_file_with_a_phrase() -> None:
     for part in PARTS:
         files = {path.name for path in (ROOT / part).glob("*.py")} - {"__init__.py"}
         assert set(listed[part]) == files, part
-    assert listed["orchestrator"] == [f"{name}.py" for name in READING_ORDER]
+    machine = [name for name in READING_ORDER if name not in STUDIES]
+    assert listed["orchestrator"] == [f"{name}.py" for name in machine]
+    assert [f"studies.{name}" for name in listed["orchestrator/studies"]] == [
+        f"{name}.py" for name in STUDIES
+    ]
     assert set(listed["experiments"]) == {path.name for path in (ROOT / "experiments").iterdir()}
 
 

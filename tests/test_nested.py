@@ -10,18 +10,18 @@ import driven
 import pytest
 import yaml
 
-from orchestrator import sealed
-from orchestrator.study import Study
+from orchestrator.studies import sealed
+from orchestrator.studies.study import Study
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from orchestrator import studies
+from orchestrator.studies import driver
 if __name__ == "__main__":
     for engine in ("deepspeed", "plain"):
-        studies.ablate(
+        driver.ablate(
             Path("own.yaml"), [f"name={engine}"], "add-one-in", 1, "steps",
-            Path(engine), studies.How(1, engine),
+            Path(engine), driver.How(1, engine),
         )
 """
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0}

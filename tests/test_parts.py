@@ -12,7 +12,7 @@ import torch
 from orchestrator import checkpoint
 from orchestrator.experiment import parse
 from orchestrator.prepare import Prepared
-from orchestrator.trial import SCRATCH, Part, Trial
+from orchestrator.studies.trial import SCRATCH, Part, Trial
 
 ITEMS = ("items-test.parquet", "items-validation.parquet")
 Begin = Callable[..., Trial]

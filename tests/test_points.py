@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import points
+from orchestrator.studies import points
 
 SPACE: dict[str, Any] = {
     "a": ("uniform", -1.0, 3.0),

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from errands import Toy
 
-from orchestrator import findings, lineages, population, study, study_page
-from orchestrator.agenda import Wanted
 from orchestrator.experiment import load, parse
-from orchestrator.population import Population
 from orchestrator.prepare import Prepared
-from orchestrator.study import Result, Study
-from orchestrator.trial import SCRATCH, Part
-from orchestrator.trials import Trials
+from orchestrator.studies import findings, lineages, page, population, study
+from orchestrator.studies.agenda import Wanted
+from orchestrator.studies.population import Population
+from orchestrator.studies.study import Result, Study
+from orchestrator.studies.trial import SCRATCH, Part
+from orchestrator.studies.trials import Trials
 
 SPACE = {
     "regularization.dropout": ("uniform", 0.0, 0.5),
@@ -208,7 +208,7 @@ def test_the_page_shows_the_lineage_and_the_schedule_of_the_best(
     )
     found = findings.find(own)
     assert found.search is not None
-    text = study_page.write(own, found).read_text()
+    text = page.write(own, found).read_text()
     best = max(found.search.trials, key=lambda trial: trial.score or 0.0)
     path = lineages.schedule(found.lineage, best.hash)
     assert [piece.step for piece in path] == [2, 4, 6, 8]

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator import price
 from orchestrator.experiment import parse
 from orchestrator.prepare import Prepared
-from orchestrator.price import Price
+from orchestrator.studies import price
+from orchestrator.studies.price import Price
 
 
 def priced(seeds: int, comparisons: int, new: int = 8, reused: int = 0) -> Price:

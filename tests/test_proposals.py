@@ -8,9 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator import proposals
-from orchestrator.proposals import SHARES, WAIT, Known, Mixtures, Optuna, Proposal, Random, Search
-from orchestrator.surrogate import REPEATS, Tried
+from orchestrator.studies import proposals
+from orchestrator.studies.proposals import (
+    SHARES,
+    WAIT,
+    Known,
+    Mixtures,
+    Optuna,
+    Proposal,
+    Random,
+    Search,
+)
+from orchestrator.studies.surrogate import REPEATS, Tried
 
 RANGES = {
     "regularization.dropout": ("uniform", 0.0, 0.5),

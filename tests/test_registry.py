@@ -12,8 +12,8 @@ import yaml
 from test_study_tracking import end_all, make_study, store
 
 from orchestrator.store import ModelError, ask
-from orchestrator.study import Study
-from orchestrator.study_tracking import champion
+from orchestrator.studies.study import Study
+from orchestrator.studies.tracking import champion
 from orchestrator.tracking import STATE
 
 # MLflow's own tables use what SQLAlchemy will take away.

@@ -10,26 +10,28 @@ import numpy as np
 import pytest
 import studied
 
-from orchestrator import sealed
 from orchestrator.prepare import Prepared
-from orchestrator.sealed import Items
+from orchestrator.studies import sealed
+from orchestrator.studies.sealed import Items
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("orchestrator", "tasks", "encoders", "tune_spaces", "benchmarks")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
-WRITES = {"orchestrator/trial.py"}
+WRITES = {"orchestrator/studies/trial.py"}
 """Who puts items away."""
-OPENS = {"orchestrator/confirm.py", "orchestrator/evidence.py"}
+OPENS = {"orchestrator/studies/confirm.py", "orchestrator/studies/evidence.py"}
 """Who opens test rows and says so: what is told of a study on them, and fresh runs of its best."""
 ASKS = {
-    "orchestrator/asking.py",
+    "benchmarks/swarm.py",
+    "orchestrator/studies/asking.py",
     "orchestrator/cli.py",
-    "orchestrator/confirm.py",
-    "orchestrator/findings.py",
-    "orchestrator/study_page.py",
+    "orchestrator/studies/confirm.py",
+    "orchestrator/studies/findings.py",
+    "orchestrator/studies/page.py",
 }
-"""Who may ask for a final report: the verbs, and what is between them and the evidence."""
+"""Who may ask for a final report: the verbs, what is between them and the evidence, and one program
+that tells of seeds by which nothing was chosen."""
 
 
 def drawn(seed: int, rows: int, size: int) -> Items:
@@ -121,7 +123,7 @@ def used(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             if node.value.id == "sealed":
                 yield node.attr
-        elif isinstance(node, ast.ImportFrom) and node.module == "orchestrator.sealed":
+        elif isinstance(node, ast.ImportFrom) and node.module == "orchestrator.studies.sealed":
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
@@ -147,7 +149,7 @@ def final(tree: ast.Module) -> bool:
 
 def wrong(place: str, text: str) -> list[str]:
     """Say what a program does with sealed items that is not its to do."""
-    if place == "orchestrator/sealed.py":
+    if place == "orchestrator/studies/sealed.py":
         return []
     tree = ast.parse(text)
     allowed = {"Items", "validation"}
@@ -171,10 +173,10 @@ def test_nothing_else_in_the_project_reaches_for_test_items() -> None:
     [
         "import pyarrow.parquet as pq\npq.read_table(folder / 'items-test.parquet')",
         "open(f'{folder}/items-{split}.parquet')",
-        "from orchestrator import sealed\nsealed.opened(study, 'me')",
-        "from orchestrator import sealed\nsealed._read(file)",
-        "from orchestrator import sealed as other\nother._read(file)",
-        "from orchestrator.sealed import opened",
+        "from orchestrator.studies import sealed\nsealed.opened(study, 'me')",
+        "from orchestrator.studies import sealed\nsealed._read(file)",
+        "from orchestrator.studies import sealed as other\nother._read(file)",
+        "from orchestrator.studies.sealed import opened",
         "found = findings.find(study, final=True)",
         "found = findings.find(study, final)",
         "study.opened('nobody')",

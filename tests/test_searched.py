@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import studied
 
-from orchestrator.findings import find
+from orchestrator.studies.findings import find
 
 
 @pytest.mark.parametrize("tasks", [("roles", "speech", "topic"), tuple("abcde")])

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import studied
 
-from orchestrator import searching
 from orchestrator.experiment import ExperimentError
 from orchestrator.prepare import Prepared
-from orchestrator.proposals import SHARES, Mixtures, Optuna, Random
-from orchestrator.trials import Trials
+from orchestrator.studies import searching
+from orchestrator.studies.proposals import SHARES, Mixtures, Optuna, Random
+from orchestrator.studies.trials import Trials
 
 ASKED = {"what": "mixture", "search": "random", "objective": "mean"}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator import statistics
+from orchestrator.studies import statistics
 
 SAMPLES = [
     [0.3, -0.1, 0.2, 0.4, 0.1, 0.2],

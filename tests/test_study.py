@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import studied
 
-from orchestrator import study
 from orchestrator.prepare import Prepared
-from orchestrator.study import Asked, Result, Study
+from orchestrator.studies import study
+from orchestrator.studies.study import Asked, Result, Study
 
 FULL = Result(
     hash="a" * 64,

@@ -12,8 +12,8 @@ from test_study_tracking import ARMS, SEEDS, content, end, end_all, make_study, 
 
 from orchestrator.access import held
 from orchestrator.store import Store
-from orchestrator.study import Study
-from orchestrator.study_tracking import LOCK, StudyTracker
+from orchestrator.studies.study import Study
+from orchestrator.studies.tracking import LOCK, StudyTracker
 from orchestrator.tracking import STATE
 
 # MLflow's own tables use what SQLAlchemy will take away.

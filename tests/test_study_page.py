@@ -14,9 +14,9 @@ import pytest
 import studied
 from studied import without
 
-from orchestrator import findings, study_page
 from orchestrator.prepare import Prepared
-from orchestrator.study import Study
+from orchestrator.studies import findings, page
+from orchestrator.studies.study import Study
 
 THREE = ("roles", "speech", "topic")
 FIVE = (*THREE, "mood", "tense")
@@ -99,7 +99,7 @@ def made(folder: Path, tiny: Any, name: str) -> Study:
 
 
 def source(study: Study, final: bool = False) -> str:
-    return study_page.write(study, findings.find(study, final)).read_text(encoding="utf-8")
+    return page.write(study, findings.find(study, final)).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -216,6 +216,6 @@ def test_settings_that_all_trials_share_are_not_repeated_for_each(
         changes = {"mixture.temperature": None, "optimizer.lr": rate}
         asked = studied.ask(own, f"00{place}", 0, changes)
         studied.finish(own, asked, dict.fromkeys(tiny_prepared.tasks, 0.5 + rate))
-    text = study_page.write(own, findings.find(own)).read_text()
+    text = page.write(own, findings.find(own)).read_text()
     assert "optimizer.lr" in text
     assert "mixture.temperature" not in text

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from orchestrator.store import Store
-from orchestrator.study import Asked, Result, Study, write
-from orchestrator.study_tracking import StudyTracker
+from orchestrator.studies.study import Asked, Result, Study, write
+from orchestrator.studies.tracking import StudyTracker
 
 # MLflow's own tables use what SQLAlchemy will take away.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")

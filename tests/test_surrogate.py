@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mixtures import Array, Trials, World
 
-from orchestrator.surrogate import REPEATS, Surrogate, Tried
+from orchestrator.studies.surrogate import REPEATS, Surrogate, Tried
 
 ABC = ("a", "b", "c")
 

@@ -12,12 +12,13 @@ import pytest
 import studied
 import torch
 
-from orchestrator import checkpoint, price, sealed, stages, study
+from orchestrator import checkpoint, stages
 from orchestrator.experiment import parse
 from orchestrator.prepare import Prepared
-from orchestrator.sealed import Items
-from orchestrator.study import Asked, Result, Study
-from orchestrator.trial import Trial, failed, settings
+from orchestrator.studies import price, sealed, study
+from orchestrator.studies.sealed import Items
+from orchestrator.studies.study import Asked, Result, Study
+from orchestrator.studies.trial import Trial, failed, settings
 from tests.looped import MakeWork, trained
 
 DIGEST = "d" * 64

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import written
 
-from orchestrator import designs, stages
+from orchestrator import stages
 from orchestrator.experiment import ExperimentError, parse
 from orchestrator.prepare import Prepared
-from orchestrator.trials import Planned, Trials
+from orchestrator.studies import designs
+from orchestrator.studies.trials import Planned, Trials
 
 Build = Callable[..., dict[str, Any]]
 Make = Callable[..., Trials]

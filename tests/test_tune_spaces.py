@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import tune_spaces
-from orchestrator import points
 from orchestrator.document import override, read
 from orchestrator.experiment import parse
+from orchestrator.studies import points
 
 EXPERIMENTS = sorted((Path(__file__).parent.parent / "experiments").glob("*.yaml"))
 SPACES = [*tune_spaces.names(), "mixture:temperature", "mixture:weights"]

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from driven import lay_out, started, told
 
-from orchestrator.agenda import Listed, Wanted
-from orchestrator.study import Study
-from orchestrator.trials import Trials
+from orchestrator.studies.agenda import Listed, Wanted
+from orchestrator.studies.study import Study
+from orchestrator.studies.trials import Trials
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
 PROGRAM = """
 import json
 from pathlib import Path
-from orchestrator import studies
+from orchestrator.studies import driver
 from orchestrator.access import secure_ray
 
 secure_ray()
@@ -33,22 +33,22 @@ cluster.connect = ray.shutdown = lambda: None  # all studies here have one Ray
 
 path, said = Path("own.yaml"), {"ablate": [], "tune": [], "pbt": [], "refused": []}
 def how(name, parallel):
-    return studies.How(parallel, tell=said[name].append)
-studies.ablate(path, [], "leave-one-out", 2, "steps", Path("studies"), how("ablate", 2))
+    return driver.How(parallel, tell=said[name].append)
+driver.ablate(path, [], "leave-one-out", 2, "steps", Path("studies"), how("ablate", 2))
 asha = {"search": "random", "scheduler": "asha", "objective": None, "earlier": []}
 asha |= {"space": "space.py", "count": 6, "studies": Path("studies")}
 changes = ["name=early", "tasks.sentiment=null", "batch={tokens: 600, micro_tokens: 600}"]
 changes += ["train.steps=40", "train.evaluate_every=20"]
-studies.tune(path, changes, **asha, how=how("tune", 1))
+driver.tune(path, changes, **asha, how=how("tune", 1))
 Path("strengths.py").write_text(
     'def space(own): return {"tasks.topic.optimizer.lr": ("loguniform", 1e-4, 1e-2)}'
 )
 pbt = {**asha, "scheduler": "pbt", "space": "strengths.py", "count": 4}
 changes = ["name=pop", *changes[1:]]
-studies.tune(path, changes, **pbt, how=how("pbt", 2))
+driver.tune(path, changes, **pbt, how=how("pbt", 2))
 try:
     again = ("leave-one-out", 1, "steps", Path("studies"), how("refused", 64))
-    studies.ablate(path, ["name=large", "train.seed=9"], *again)
+    driver.ablate(path, ["name=large", "train.seed=9"], *again)
 except ValueError as error:
     said["refused"].append(str(error))
 Path("said.json").write_text(json.dumps(said))

@@ -10,20 +10,20 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from orchestrator import lineages, mixture_charts, statistics, study_charts, study_tables
-from orchestrator.answers import chance, number, within
-from orchestrator.contrasts import MARGIN
-from orchestrator.evidence import MEAN
-from orchestrator.findings import Findings
+from orchestrator.studies import lineages, mixture_charts, statistics, charts, tables
+from orchestrator.studies.answers import chance, number, within
+from orchestrator.studies.contrasts import MARGIN
+from orchestrator.studies.evidence import MEAN
+from orchestrator.studies.findings import Findings
 from orchestrator.journal import replace_text
 from orchestrator.report import duration, rendered
-from orchestrator.searched import Search
-from orchestrator.study import Study
-from orchestrator.study_charts import Bar
-from orchestrator.themed import picture
+from orchestrator.studies.searched import Search
+from orchestrator.studies.study import Study
+from orchestrator.studies.charts import Bar
+from orchestrator.studies.themed import picture
 
 FILE = "report.html"
-TEMPLATE = "study.html"
+TEMPLATE = Path(__file__).with_name("study.html")
 FINAL = "final"
 CONFIRMED = "confirm.json"
 """What `tlmt confirm` leaves in a study's folder."""
@@ -52,15 +52,14 @@ def write(study: Study, found: Findings) -> Path:
     """
     folder = study.folder / FINAL if found.final else study.folder
     folder.mkdir(exist_ok=True)
-    tables = study_tables.write(study, found, folder)
+    names = tables.write(study, found, folder)
     filters = {"number": _number, "p": _chance, "whole": _whole}
-    page = rendered(TEMPLATE, content(study, found, tables), filters)
     path = folder / FILE
-    replace_text(path, page)
+    replace_text(path, rendered(TEMPLATE, content(study, found, names), filters))
     return path
 
 
-def content(study: Study, found: Findings, tables: list[str]) -> dict[str, Any]:
+def content(study: Study, found: Findings, names: list[str]) -> dict[str, Any]:
     """Gather what the page shows."""
     question = found.question
     what = str(question.get("what"))
@@ -84,8 +83,8 @@ def content(study: Study, found: Findings, tables: list[str]) -> dict[str, Any]:
         "margin": number(float(question.get("margin") or MARGIN)),
         "fewest": statistics.FEWEST,
         "unended": sum(0 < len(own.values) < own.asked for own in found.arms),
-        "sources": list(_sources(figures, tables, command)),
-        "tables": [*tables, study_tables.PARQUET],
+        "sources": list(_sources(figures, names, command)),
+        "tables": [*names, tables.PARQUET],
         "command": command,
     }
 
@@ -176,16 +175,16 @@ def _of_arms(found: Findings) -> Iterator[Drawn]:
         if own.mean is not None and (found.search is None or len(own.values) > 1)
     ]
     if found.matrix:
-        yield "matrix", "Gain of targets by helpers", partial(study_charts.matrix, found.matrix)
+        yield "matrix", "Gain of targets by helpers", partial(charts.matrix, found.matrix)
     else:
         if 1 < len(arms) <= MANY:
-            yield "arms", "Mean scores", partial(study_charts.forest, arms, metric, False)
+            yield "arms", "Mean scores", partial(charts.forest, arms, metric, False)
         yield from _differences(found, metric)
     if found.helpers:
         bars = [Bar(e.helper, e.value, e.low, e.high, e.significant) for e in found.helpers]
-        yield "helpers", "What helpers add", partial(study_charts.forest, bars, metric, True)
+        yield "helpers", "What helpers add", partial(charts.forest, bars, metric, True)
     if found.curves:
-        draw = partial(study_charts.curves, found.curves, metric)
+        draw = partial(charts.curves, found.curves, metric)
         yield "curves", "Score by strength", draw
 
 
@@ -205,7 +204,7 @@ def _differences(found: Findings, metric: str) -> Iterator[Drawn]:
         for place, own in enumerate(compared)
     ]
     if 0 < len(rows) <= MANY:
-        draw = partial(study_charts.forest, rows, f"difference in {metric}{against}", True)
+        draw = partial(charts.forest, rows, f"difference in {metric}{against}", True)
         yield "differences", "Differences of arms", draw
 
 
@@ -214,21 +213,21 @@ def _of_search(study: Study, found: Findings) -> Iterator[Drawn]:
     search, spent = found.search, found.spent
     if search is None:
         if spent.seconds and len(spent.by_arm) <= MANY:
-            yield "budget", "Time by arm", partial(study_charts.budget, spent.by_arm)
+            yield "budget", "Time by arm", partial(charts.budget, spent.by_arm)
         return
     if search.surface is not None and search.surface.points:
         draw = partial(mixture_charts.surface, search.surface, metric)
         yield "surface", "Score by the tasks' shares", draw
     if found.lineage:  # members are no independent draws: a best to expect has no meaning
         parts = lineages.schedule(found.lineage, _first(search))
-        draw = partial(study_charts.lineage, found.lineage, parts, metric)
+        draw = partial(charts.lineage, found.lineage, parts, metric)
         yield "lineage", "Score of each member by steps", draw
     elif any(own.score is not None for own in search.trials):
-        yield "history", "Best score so far", partial(study_charts.history, search, metric)
+        yield "history", "Best score so far", partial(charts.history, search, metric)
     if spent.seconds and search.trials:
         seconds = {digest: own.seconds for digest, own in study.results().items()}
         seconds |= lineages.seconds(found.lineage)
-        yield "budget", "Time by trial", partial(study_charts.spending, search, seconds)
+        yield "budget", "Time by trial", partial(charts.spending, search, seconds)
 
 
 def _best(found: Findings) -> Iterator[tuple[int, str, float, list[tuple[str, str]]]]:

@@ -18,8 +18,8 @@ from orchestrator import registry
 from orchestrator.access import held
 from orchestrator.prepare import FILE as PREPARED
 from orchestrator.store import OUTAGES, Store, own_store, without_secrets
-from orchestrator.study import FILE, Asked, Study
-from orchestrator.study_summary import (
+from orchestrator.studies.study import FILE, Asked, Study
+from orchestrator.studies.summary import (
     STATUS,
     Ended,
     Trials,

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import proposals, statistics
-from orchestrator.evidence import Evidence
-from orchestrator.laws import chosen
-from orchestrator.statistics import Array
-from orchestrator.surrogate import FEWEST, TRUSTED, Fit, Surrogate, Tried
+from orchestrator.studies import proposals, statistics
+from orchestrator.studies.evidence import Evidence
+from orchestrator.studies.laws import chosen
+from orchestrator.studies.statistics import Array
+from orchestrator.studies.surrogate import FEWEST, TRUSTED, Fit, Surrogate, Tried
 
 FINE = 40
 """Steps into which a side of the simplex, or a task's share, is divided for drawing."""

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import tune_spaces
-from orchestrator import points, proposals
+from orchestrator.studies import points, proposals
 from orchestrator.experiment import Experiment, ExperimentError
-from orchestrator.study import Study
-from orchestrator.surrogate import Tried
-from orchestrator.trials import Trials
+from orchestrator.studies.study import Study
+from orchestrator.studies.surrogate import Tried
+from orchestrator.studies.trials import Trials
 
 
 def search(asked: Mapping[str, Any], trials: Trials) -> proposals.Search:

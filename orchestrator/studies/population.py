@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import keyed, points
-from orchestrator.agenda import Agenda, Wanted
+from orchestrator import keyed
+from orchestrator.studies import points
+from orchestrator.studies.agenda import Agenda, Wanted
 from orchestrator.experiment import Experiment
-from orchestrator.points import Changes, Ranges
-from orchestrator.study import Asked, Result, Study
-from orchestrator.trial import SCRATCH
-from orchestrator.trials import Trials
+from orchestrator.studies.points import Changes, Ranges
+from orchestrator.studies.study import Asked, Result, Study
+from orchestrator.studies.trial import SCRATCH
+from orchestrator.studies.trials import Trials
 
 QUARTER = 4
 """One member in so many is replaced, and one in so many is worth a copy."""

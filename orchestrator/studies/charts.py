@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from orchestrator.answers import number, within
-from orchestrator.effects import Cell, Curve
-from orchestrator.lineages import Piece
-from orchestrator.searched import Search
-from orchestrator.themed import GAIN, INK, LINE, LOSS, PAPER, SOFT, WIDE, figure, panels, plain
+from orchestrator.studies.answers import number, within
+from orchestrator.studies.effects import Cell, Curve
+from orchestrator.studies.lineages import Piece
+from orchestrator.studies.searched import Search
+from orchestrator.studies.themed import GAIN, INK, LINE, LOSS, PAPER, SOFT, WIDE, figure, panels, plain
 
 SEVERAL = 5
 """Tasks up to which a cell of the matrix has room for its interval."""

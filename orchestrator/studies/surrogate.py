@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from orchestrator.laws import Array, Law, chosen
+from orchestrator.studies.laws import Array, Law, chosen
 
 PER_TASK = 2
 """Mixtures of the first design, for each task."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from orchestrator.study import Study
+from orchestrator.studies.study import Study
 
 SCHEMA = pa.schema(
     {

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import answers, contrasts, effects, lineages, searched, statistics
-from orchestrator.contrasts import Comparison
-from orchestrator.effects import Cell, Curve, Effect
-from orchestrator.evidence import Evidence
-from orchestrator.lineages import Piece
-from orchestrator.searched import Search
-from orchestrator.study import Result, Study
+from orchestrator.studies import answers, contrasts, effects, lineages, searched, statistics
+from orchestrator.studies.contrasts import Comparison
+from orchestrator.studies.effects import Cell, Curve, Effect
+from orchestrator.studies.evidence import Evidence
+from orchestrator.studies.lineages import Piece
+from orchestrator.studies.searched import Search
+from orchestrator.studies.study import Result, Study
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import statistics
-from orchestrator.contrasts import LEVEL, Comparison
-from orchestrator.evidence import Evidence
-from orchestrator.statistics import Array
+from orchestrator.studies import statistics
+from orchestrator.studies.contrasts import LEVEL, Comparison
+from orchestrator.studies.evidence import Evidence
+from orchestrator.studies.statistics import Array
 
 
 @dataclass(frozen=True)

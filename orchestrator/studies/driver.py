@@ -11,22 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator import (
-    designs,
-    document,
-    population,
-    price,
-    proposals,
-    run,
-    searching,
-    study,
-)
+from orchestrator import document, run
+from orchestrator.studies import designs, population, price, proposals, searching, study
 from orchestrator.access import held, secure_ray
-from orchestrator.agenda import Agenda, Listed, Searched, Wanted
+from orchestrator.studies.agenda import Agenda, Listed, Searched, Wanted
 from orchestrator.experiment import ExperimentError, places
-from orchestrator.population import Population, generations
-from orchestrator.study import Asked, Result, Study
-from orchestrator.trials import Trials
+from orchestrator.studies.population import Population, generations
+from orchestrator.studies.study import Asked, Result, Study
+from orchestrator.studies.trials import Trials
 
 LOOK = 1.0
 """Seconds between two looks of MLflow's mirror at a study."""
@@ -259,8 +251,8 @@ def _teller(how: How, count: int) -> Callable[[Asked, Result, bool], None]:
 def _run(own: Study, trials: Trials, agenda: Listed | Searched | Population, how: How) -> Study:
     """Run what is to be run, with MLflow beside it."""
     secure_ray()
-    from orchestrator import tuning
-    from orchestrator.study_tracking import StudyTracker
+    from orchestrator.studies import tuning
+    from orchestrator.studies.tracking import StudyTracker
 
     scheduler, engine = own.question.get("scheduler", "none"), how.engine
     nested = engine == "deepspeed" or (engine == "auto" and trials.base.scaling.workers > 1)

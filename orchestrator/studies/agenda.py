@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator import study as studies
+from orchestrator.studies import study as studies
 from orchestrator.experiment import ExperimentError
 from orchestrator.prepare import Prepared
-from orchestrator.proposals import WAIT, Known, Search
-from orchestrator.study import Asked, Kind, Result, Study
-from orchestrator.trial import Part
-from orchestrator.trials import Planned, Trials
+from orchestrator.studies.proposals import WAIT, Known, Search
+from orchestrator.studies.study import Asked, Kind, Result, Study
+from orchestrator.studies.trial import Part
+from orchestrator.studies.trials import Planned, Trials
 
 EXPERIMENT = "experiment.yaml"
 PREPARED = "prepared"

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 import tasks
-from orchestrator import fewer, screening
+from orchestrator.studies import fewer, screening
 from orchestrator.document import override
 from orchestrator.experiment import parse
 from orchestrator.problems import nearest

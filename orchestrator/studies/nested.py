@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator import launch, study, trial
+from orchestrator import launch
+from orchestrator.studies import study, trial
 from orchestrator.experiment import load
 from orchestrator.prepare import Prepared
 

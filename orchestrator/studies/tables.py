@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.contrasts import Comparison
-from orchestrator.findings import Arm, Findings
+from orchestrator.studies.contrasts import Comparison
+from orchestrator.studies.findings import Arm, Findings
 from orchestrator.journal import replace_text
-from orchestrator.lineages import Piece
-from orchestrator.study import Study
+from orchestrator.studies.lineages import Piece
+from orchestrator.studies.study import Study
 
 PARQUET = "results.parquet"
 WHOLE = ("steps", "best_step", "score", "drift", "seconds", "error")

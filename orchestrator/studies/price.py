@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import check, population, statistics
+from orchestrator import check
+from orchestrator.studies import population, statistics
 from orchestrator.experiment import Experiment
 from orchestrator.prepare import Prepared
-from orchestrator.study import Study
-from orchestrator.trials import Trials
+from orchestrator.studies.study import Study
+from orchestrator.studies.trials import Trials
 
 BYTES_A_ROW = 40
 """Of a trial's items, at most, as they are packed."""

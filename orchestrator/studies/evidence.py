@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import sealed, statistics
-from orchestrator.sealed import Items
-from orchestrator.statistics import Array
-from orchestrator.study import Asked, Result, Study
+from orchestrator.studies import sealed, statistics
+from orchestrator.studies.sealed import Items
+from orchestrator.studies.statistics import Array
+from orchestrator.studies.study import Asked, Result, Study
 from tasks.family import Family
 
 MEAN = "mean"

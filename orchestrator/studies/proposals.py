@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from orchestrator import keyed, points
-from orchestrator.laws import Array
-from orchestrator.points import Changes, Ranges
-from orchestrator.surrogate import Fit, Surrogate, Tried
+from orchestrator import keyed
+from orchestrator.studies import points
+from orchestrator.studies.laws import Array
+from orchestrator.studies.points import Changes, Ranges
+from orchestrator.studies.surrogate import Fit, Surrogate, Tried
 
 NAMES = ("random", "optuna", "surrogate")
 SHARES = "mixture.shares"

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from orchestrator.statistics import DRAWS, interval
-from orchestrator.study import RESULTS, Asked, Result, Study
+from orchestrator.studies.statistics import DRAWS, interval
+from orchestrator.studies.study import RESULTS, Asked, Result, Study
 from orchestrator.summary import flattened
 
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}

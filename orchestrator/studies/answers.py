@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from orchestrator import statistics
-from orchestrator.contrasts import LEVEL, Comparison
-from orchestrator.effects import Effect
-from orchestrator.evidence import Evidence
-from orchestrator.searched import Search, Surface
+from orchestrator.studies import statistics
+from orchestrator.studies.contrasts import LEVEL, Comparison
+from orchestrator.studies.effects import Effect
+from orchestrator.studies.evidence import Evidence
+from orchestrator.studies.searched import Search, Surface
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.study import Study
+from orchestrator.studies.study import Study
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from orchestrator import statistics
-from orchestrator.evidence import Evidence, Measure
+from orchestrator.studies import statistics
+from orchestrator.studies.evidence import Evidence, Measure
 
 LEVEL = 0.05
 MARGIN = 0.01

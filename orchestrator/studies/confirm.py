@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import findings, identity, run, searching, statistics, study_page
+from orchestrator import identity, run
+from orchestrator.studies import findings, searching, statistics, page
 from orchestrator.access import held, secure_ray
-from orchestrator.evidence import Evidence, Measure
+from orchestrator.studies.evidence import Evidence, Measure
 from orchestrator.journal import replace_text
-from orchestrator.population import Population
-from orchestrator.proposals import Known, Mixtures, Search
-from orchestrator.studies import How, agenda_of, trials_of
-from orchestrator.study import Asked, Study
-from orchestrator.trials import Trials
+from orchestrator.studies.population import Population
+from orchestrator.studies.proposals import Known, Mixtures, Search
+from orchestrator.studies.driver import How, agenda_of, trials_of
+from orchestrator.studies.study import Asked, Study
+from orchestrator.studies.trials import Trials
 
 FILE = "confirm.json"
 FOLDER = "confirm"
@@ -224,7 +225,8 @@ def confirmed(folder: Path, arm: str | None, seeds: int, how: How) -> Confirmed:
     Raises ``ValueError`` where there is nothing to confirm, ``RuntimeError`` if a run fails.
     """
     secure_ray()
-    from orchestrator import served, study_tracking
+    from orchestrator import served
+    from orchestrator.studies import tracking
 
     own = Study(folder)
     asked = own.question
@@ -245,7 +247,7 @@ def confirmed(folder: Path, arm: str | None, seeds: int, how: How) -> Confirmed:
     best_run = Path(found.runs[best][0])
     if not (best_run / "model").is_dir():
         served.save(best_run)
-    study_page.write(own, findings.find(own))
-    study_tracking.StudyTracker(own).sync(now=True)
-    study_tracking.champion(own, best_run)
+    page.write(own, findings.find(own))
+    tracking.StudyTracker(own).sync(now=True)
+    tracking.champion(own, best_run)
     return found

@@ -22,10 +22,11 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from orchestrator import cluster, study, trial
+from orchestrator import cluster
+from orchestrator.studies import study, trial
 from orchestrator.experiment import Experiment, load
 from orchestrator.prepare import Prepared
-from orchestrator.study import Result
+from orchestrator.studies.study import Result
 from orchestrator.weights import Remembered
 
 TRIAL = "trial"
@@ -105,7 +106,7 @@ class Kept(tune.Trainable):
 
     def _step(self) -> dict[str, Any]:
         if self._how is How.NESTED:
-            from orchestrator import nested
+            from orchestrator.studies import nested
 
             place = (self._folder / PREPARED).read_text(encoding="utf-8")
             found = nested.run(self._folder, Path(place))

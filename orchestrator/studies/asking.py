@@ -10,7 +10,7 @@ import typer
 from orchestrator.verb import FAILURE, Answer, answering
 
 if TYPE_CHECKING:
-    from orchestrator.study import Study
+    from orchestrator.studies.study import Study
 
 STUDIES = Path("studies")
 
@@ -41,7 +41,7 @@ def ablate(
     as_json: Json = False,
 ) -> Answer:
     """Find out which tasks, strengths, stages or encoders matter."""
-    from orchestrator import studies as driver
+    from orchestrator.studies import driver as driver
 
     how = driver.How(parallel, _known(engine))
     if resume is not None:
@@ -77,13 +77,13 @@ def tune(
     as_json: Json = False,
 ) -> Answer:
     """Search a space of mixtures, strengths, stages or encoders."""
-    from orchestrator import studies as driver
+    from orchestrator.studies import driver as driver
 
     how = driver.How(parallel, _known(engine))
     if resume is not None:
         return reported(driver.resume(_found(words, resume, studies), how), final=False)
     path, changes = _split(words)
-    from orchestrator.study import find
+    from orchestrator.studies.study import find
 
     known = [find(name, studies) for name in earlier or []]
     asked = (space, trials, search, scheduler, objective, known)
@@ -99,9 +99,9 @@ def confirm(
     as_json: Json = False,
 ) -> Answer:
     """Run a study's winner and baseline on fresh seeds, through Ray Train and DeepSpeed."""
-    from orchestrator.confirm import confirmed
-    from orchestrator.studies import How
-    from orchestrator.study import find
+    from orchestrator.studies.confirm import confirmed
+    from orchestrator.studies.driver import How
+    from orchestrator.studies.study import find
 
     found = confirmed(find(name, studies), arm, seeds, How())
     return Answer(vars(found), found.sentence)
@@ -120,7 +120,7 @@ def _known(engine: str) -> str:
 
 
 def _found(words: list[str] | None, resume: str, studies: Path) -> Path:
-    from orchestrator import study
+    from orchestrator.studies import study
 
     if words:
         raise ValueError(
@@ -131,7 +131,7 @@ def _found(words: list[str] | None, resume: str, studies: Path) -> Path:
 
 def study(name: str, studies: Path) -> Study | None:
     """Open a study by its folder or name, if there is one."""
-    from orchestrator import study as own
+    from orchestrator.studies import study as own
 
     try:
         return own.Study(own.find(name, studies))
@@ -152,22 +152,22 @@ def folders(names: list[str] | None, storage: Path) -> list[Path]:
 
 def reported(own: Study, final: bool) -> Answer:
     """Write the page of a study and say what it says; ``final`` opens the test scores."""
-    from orchestrator import findings, study_page
-    from orchestrator.study_tracking import StudyTracker
+    from orchestrator.studies import findings, page
+    from orchestrator.studies.tracking import StudyTracker
 
     found = findings.find(own, final)
-    page = study_page.write(own, found)
+    path = page.write(own, found)
     StudyTracker(own).sync(now=True)
     failed = own.failures()
     document: dict[str, Any] = {
         "study": str(own.folder),
-        "report": str(page),
+        "report": str(path),
         "answer": found.answer,
         "failed": [
             {"arm": asked.arm, "seed": asked.seed, "reason": reason} for asked, reason in failed
         ],
     }
-    lines = [found.answer, f"report: {page}"]
+    lines = [found.answer, f"report: {path}"]
     if failed:
         lines.append(f"{len(failed)} trials failed; try them again: --resume {own.folder}")
     return Answer(document, "\n".join(lines), FAILURE if failed else 0)

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
-from orchestrator.answers import number
-from orchestrator.searched import Surface
-from orchestrator.statistics import Array
-from orchestrator.themed import GAIN, INK, LINE, LOSS, PAPER, SOFT, figure, panels, plain
+from orchestrator.studies.answers import number
+from orchestrator.studies.searched import Surface
+from orchestrator.studies.statistics import Array
+from orchestrator.studies.themed import GAIN, INK, LINE, LOSS, PAPER, SOFT, figure, panels, plain
 
 LEVELS = 9
 """Steps of colour from the lowest score to the highest."""
