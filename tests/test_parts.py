@@ -70,3 +70,24 @@ def test_a_part_goes_on_under_its_own_settings(begin: Begin, tmp_path: Path) -> 
         assert newest is not None
         heads.append((newest / checkpoint.HEADS).read_bytes())
     assert heads[0] != heads[1] == heads[2]
+
+
+@pytest.mark.parametrize(
+    "strength",
+    [
+        {"mixout": 0.5, "r_drop": 1.0},
+        {"l2_sp": 0.1, "layer_decay": 0.8},
+        {"dropout": 0.0, "attention_dropout": 0.3, "head_dropout": 0.4, "label_smoothing": 0.1},
+    ],
+    ids=str,
+)
+def test_a_strength_may_come_and_go_from_part_to_part(
+    begin: Begin, tmp_path: Path, strength: dict[str, float]
+) -> None:
+    parent = None
+    for name, own in (("without", {}), ("with", strength), ("then without", {})):
+        changes = {"train.evaluate_every": 2, "regularization": own}
+        found = begin(name, Part(parent), **changes).advance()
+        parent = str(tmp_path / name)
+    assert found.status == "finished"
+    assert [step for step, _ in found.curve] == [2, 4, 6]
