@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.studies import study as studies
 from orchestrator.experiment import ExperimentError
 from orchestrator.prepare import Prepared
+from orchestrator.studies import study as studies
 from orchestrator.studies.proposals import WAIT, Known, Search
 from orchestrator.studies.study import Asked, Kind, Result, Study
 from orchestrator.studies.trial import Part

@@ -15,7 +15,18 @@ from orchestrator.studies.answers import number, within
 from orchestrator.studies.effects import Cell, Curve
 from orchestrator.studies.lineages import Piece
 from orchestrator.studies.searched import Search
-from orchestrator.studies.themed import GAIN, INK, LINE, LOSS, PAPER, SOFT, WIDE, figure, panels, plain
+from orchestrator.studies.themed import (
+    GAIN,
+    INK,
+    LINE,
+    LOSS,
+    PAPER,
+    SOFT,
+    WIDE,
+    figure,
+    panels,
+    plain,
+)
 
 SEVERAL = 5
 """Tasks up to which a cell of the matrix has room for its interval."""

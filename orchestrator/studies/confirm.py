@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from orchestrator import identity, run
-from orchestrator.studies import findings, searching, statistics, page
 from orchestrator.access import held, secure_ray
-from orchestrator.studies.evidence import Evidence, Measure
 from orchestrator.journal import replace_text
+from orchestrator.studies import findings, page, searching, statistics
+from orchestrator.studies.driver import How, agenda_of, trials_of
+from orchestrator.studies.evidence import Evidence, Measure
 from orchestrator.studies.population import Population
 from orchestrator.studies.proposals import Known, Mixtures, Search
-from orchestrator.studies.driver import How, agenda_of, trials_of
 from orchestrator.studies.study import Asked, Study
 from orchestrator.studies.trials import Trials
 

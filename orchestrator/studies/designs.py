@@ -15,12 +15,12 @@ from typing import Any, Literal
 import numpy as np
 
 import tasks
-from orchestrator.studies import fewer, screening
 from orchestrator.document import override
 from orchestrator.experiment import parse
 from orchestrator.problems import nearest
 from orchestrator.sections import HeadRegularization
 from orchestrator.settings import Experiment
+from orchestrator.studies import fewer, screening
 from tasks.shuffled import possible
 from tune_spaces import encoder, regularization, stages
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import document, run
-from orchestrator.studies import designs, population, price, proposals, searching, study
 from orchestrator.access import held, secure_ray
-from orchestrator.studies.agenda import Agenda, Listed, Searched, Wanted
 from orchestrator.experiment import ExperimentError, places
+from orchestrator.studies import designs, population, price, proposals, searching, study
+from orchestrator.studies.agenda import Agenda, Listed, Searched, Wanted
 from orchestrator.studies.population import Population, generations
 from orchestrator.studies.study import Asked, Result, Study
 from orchestrator.studies.trials import Trials

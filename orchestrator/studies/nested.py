@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import launch
-from orchestrator.studies import study, trial
 from orchestrator.experiment import load
 from orchestrator.prepare import Prepared
+from orchestrator.studies import study, trial
 
 PLACE = "nested"
 """Where Ray Train keeps its own files, in a trial's folder."""

@@ -10,16 +10,16 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from orchestrator.studies import lineages, mixture_charts, statistics, charts, tables
+from orchestrator.journal import replace_text
+from orchestrator.report import duration, rendered
+from orchestrator.studies import charts, lineages, mixture_charts, statistics, tables
 from orchestrator.studies.answers import chance, number, within
+from orchestrator.studies.charts import Bar
 from orchestrator.studies.contrasts import MARGIN
 from orchestrator.studies.evidence import MEAN
 from orchestrator.studies.findings import Findings
-from orchestrator.journal import replace_text
-from orchestrator.report import duration, rendered
 from orchestrator.studies.searched import Search
 from orchestrator.studies.study import Study
-from orchestrator.studies.charts import Bar
 from orchestrator.studies.themed import picture
 
 FILE = "report.html"

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from orchestrator import keyed
+from orchestrator.experiment import Experiment
 from orchestrator.studies import points
 from orchestrator.studies.agenda import Agenda, Wanted
-from orchestrator.experiment import Experiment
 from orchestrator.studies.points import Changes, Ranges
 from orchestrator.studies.study import Asked, Result, Study
 from orchestrator.studies.trial import SCRATCH

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import check
-from orchestrator.studies import population, statistics
 from orchestrator.experiment import Experiment
 from orchestrator.prepare import Prepared
+from orchestrator.studies import population, statistics
 from orchestrator.studies.study import Study
 from orchestrator.studies.trials import Trials
 

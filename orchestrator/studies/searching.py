@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import tune_spaces
-from orchestrator.studies import points, proposals
 from orchestrator.experiment import Experiment, ExperimentError
+from orchestrator.studies import points, proposals
 from orchestrator.studies.study import Study
 from orchestrator.studies.surrogate import Tried
 from orchestrator.studies.trials import Trials

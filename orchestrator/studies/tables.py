@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.journal import replace_text
 from orchestrator.studies.contrasts import Comparison
 from orchestrator.studies.findings import Arm, Findings
-from orchestrator.journal import replace_text
 from orchestrator.studies.lineages import Piece
 from orchestrator.studies.study import Study
 

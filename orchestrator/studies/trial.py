@@ -17,13 +17,13 @@ import torch.distributed as dist
 
 import encoders
 from orchestrator import checkpoint, loop, stages, weights
-from orchestrator.studies import sealed, study
 from orchestrator.engine import Engine, PlainEngine
 from orchestrator.evaluate import Ranks, chosen_rows, evaluate, finite, flat
 from orchestrator.experiment import Experiment
 from orchestrator.keeping import Handed, Memory
 from orchestrator.model import MultiTaskModel
 from orchestrator.prepare import Prepared
+from orchestrator.studies import sealed, study
 from orchestrator.studies.study import Result
 from orchestrator.tokens import Split
 from orchestrator.weights import Loader

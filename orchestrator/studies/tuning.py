@@ -23,9 +23,9 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator import cluster
-from orchestrator.studies import study, trial
 from orchestrator.experiment import Experiment, load
 from orchestrator.prepare import Prepared
+from orchestrator.studies import study, trial
 from orchestrator.studies.study import Result
 from orchestrator.weights import Remembered
 
