@@ -189,4 +189,5 @@ def test_a_wheel_holds_the_four_packages_and_the_experiments(tmp_path: Path) -> 
     (wheel,) = tmp_path.glob("*.whl")
     inside = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in inside if ".dist-info" not in name} == set(PACKAGES)
+    assert {place(path) for path in SOURCES} <= set(inside)
     assert "orchestrator/experiments/demo.yaml" in inside
