@@ -49,8 +49,8 @@ class Handed(Disk):
         super().__init__(work)
         last = self.newest()
         self.began = last.progress.began if last else (0,)
-        self.parts: Mapping[str, Any] = {}
-        """Of the best evaluation, unless that was before this trial."""
+        self.parts: Mapping[str, Any] | None = None
+        """Of the best evaluation (see ``Evaluation``); None if that was before this trial."""
 
     def keep(self, training: Training) -> Path:
         progress = training.progress

@@ -147,7 +147,9 @@ class Trial:
         model = held.model(own, families)
         rows = None if own.train.evaluate_rows == "all" else int(own.train.evaluate_rows)
         asked = {task: work.prepared.open(task, "validation") for task in families}
-        parts = self._keeper.parts or self._parts(model.to(work.device), asked, rows)
+        parts = self._keeper.parts  # of other ranks than 0 empty, and all of them go one way
+        if parts is None:
+            parts = self._parts(model.to(work.device), asked, rows)
         seen = dict(_items(parts, asked, rows, own.train.seed))
         tested = {
             task: work.prepared.open(task, "test")
