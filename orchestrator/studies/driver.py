@@ -136,7 +136,9 @@ def tune(
     searching.search(question, trials)  # what is wrong with space, search and objective is told now
     if scheduler == "pbt":
         ranges = searching.space(question, trials)
-        population.require(ranges, trials.base, count, search, objective)
+        wrong = population.refused(ranges, trials.base, count, search, objective)
+        if wrong is not None:
+            raise ValueError(f"--scheduler pbt: {wrong}.")
     own = study.create(folder, question, trials.prepared)
     with _refusable(own):
         return _tuned(own, trials, how)

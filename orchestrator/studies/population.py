@@ -37,17 +37,10 @@ KEPT = ("regularization.ema", "regularization.reinit_layers")
 """What cannot change within a run: it goes with the weights from member to member."""
 
 
-def require(
-    space: Ranges | Changes, base: Experiment, count: int, search: str, objective: str | None
-) -> None:
-    """Raise ``ValueError`` if a population cannot search this space, or not so."""
-    if wrong := _refused(space, base, count, search, objective):
-        raise ValueError(f"--scheduler pbt: {wrong}.")
-
-
-def _refused(
+def refused(
     space: Ranges | Changes, base: Experiment, count: int, search: str, objective: str | None
 ) -> str | None:
+    """Say why a population cannot search this space, or not so, if that is the case."""
     own = base.train
     if search != "random":
         return f"first settings are drawn at random; expected no --search {search}"
