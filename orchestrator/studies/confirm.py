@@ -199,7 +199,7 @@ def fresh(own: Study, arm: str) -> int:
     An arm has the same ones again, so that its runs go on; another arm has others: who asks for it
     knows what came out before.
     """
-    past = [one for one in own.question["openings"] if one["by"] == "confirm"]
+    past = [one for one in own.question["openings"] if "seeds" in one]
     for one in past:
         if one["arm"] == arm:
             return int(one["seeds"][0])

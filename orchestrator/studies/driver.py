@@ -90,9 +90,8 @@ def ablate(
         "baseline": plan.baseline,
         "comparisons": [list(pair) for pair in plan.comparisons],
     }
-    own = study.create(folder, question, trials.prepared)
-    with _refusable(own):
-        return _ablated(own, trials, how)
+    with _refusable(folder):
+        return _ablated(study.create(folder, question, trials.prepared), trials, how)
 
 
 def tune(
@@ -139,19 +138,22 @@ def tune(
         wrong = population.refused(ranges, trials.base, count, search, objective)
         if wrong is not None:
             raise ValueError(f"--scheduler pbt: {wrong}.")
-    own = study.create(folder, question, trials.prepared)
-    with _refusable(own):
-        return _tuned(own, trials, how)
+    with _refusable(folder):
+        return _tuned(study.create(folder, question, trials.prepared), trials, how)
 
 
 @contextmanager
-def _refusable(own: Study) -> Iterator[None]:
-    """Leave no folder of a study that could not begin, so that its name is free."""
+def _refusable(folder: Path) -> Iterator[None]:
+    """Leave no folder of a study that could not begin, so that its name is free.
+
+    What was there before it, and what any of its trials came to, stays.
+    """
+    new = not folder.exists()
     try:
         yield
     except (ValueError, OSError):
-        if not own.results():
-            shutil.rmtree(own.folder)
+        if new and not any(folder.glob(f"trials/*/{study.RESULTS}")):
+            shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
