@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,29 @@ def finished(folder: Path) -> dict[str, int]:
         if result is not None and result.status == "finished":
             found[path.parent.name] = path.stat().st_mtime_ns
     return found
+
+
+def trains(own: psutil.Process) -> bool:
+    """Say whether a process is at a trial's steps, not between two; Tune wraps the class."""
+    try:
+        return "Trainable.train" in " ".join(own.cmdline())
+    except psutil.Error:  # it ended meanwhile
+        return False
+
+
+def amid_a_trial(process: subprocess.Popen[bytes], folder: Path) -> psutil.Process:
+    """Stop a process that is at a trial's steps, a while before or after any trial's end."""
+    while True:
+        known = finished(folder)
+        family = psutil.Process(process.pid).children(recursive=True)
+        first = {own for own in family if trains(own)}
+        time.sleep(0.3)
+        assert process.poll() is None, told(folder.parent.parent)
+        for own in filter(trains, first):
+            own.suspend()
+            if finished(folder) == known:
+                return own
+            own.resume()
 
 
 def test_a_study_killed_five_times_repeats_no_trial_and_loses_none(
@@ -91,8 +115,7 @@ def test_a_trial_whose_process_is_lost_has_failed_and_the_rest_goes_on(
     while len(finished(folder)) < 2:
         assert process.poll() is None, told(tmp_path)
         time.sleep(0.05)
-    family = psutil.Process(process.pid).children(recursive=True)
-    next(own for own in family if "ray::Kept" in " ".join(own.cmdline())).kill()
+    amid_a_trial(process, folder).kill()
     assert process.wait(400) == 0, told(tmp_path)
     results = Study(folder).results()
     failed = [result for result in results.values() if result.status == "failed"]
