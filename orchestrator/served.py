@@ -15,6 +15,7 @@ import pandas as pd
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # MLflow warns of hints in types of its own
     import mlflow
+    from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import PythonModel
     from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
@@ -69,7 +70,18 @@ class Served(PythonModel):
     ) -> list[dict[str, Any]]:
         """Answer a frame with a column ``text`` (or ``image``, ``audio``) and what tasks need.
 
-        Raises ``ValueError`` for a picture or a sound that is no data URI: whoever may ask the
+        Raises ``MlflowException``, whose text the server sends back with status 400, for a record
+        that cannot be asked.
+        """
+        try:
+            return self._answers(model_input)
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def _answers(self, model_input: pd.DataFrame) -> list[dict[str, Any]]:
+        """Answer a frame.
+
+        Raises ``ValueError`` also for a picture or a sound that is no data URI: whoever may ask the
         server may not therefore have it open the files of its machine.
         """
         records = [

@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 import trained
 import yaml
+from mlflow.exceptions import MlflowException
 
 from orchestrator import served, verb
 from orchestrator.predict import Predictor
@@ -90,6 +91,15 @@ def test_an_index_that_only_some_records_have_is_answered_as_without_a_frame() -
     model = served.Served()
     model.predictor = Predictor.load(trained.run())
     assert model.predict(None, pd.DataFrame(records)) == model.predictor(records)
+
+
+def test_who_asks_wrongly_is_told_what_is_wrong() -> None:
+    model = served.Served()
+    model.predictor = Predictor.load(trained.run())
+    wrong = pd.DataFrame([*RECORDS, {"text": trained.TEXT, "predicate": "wept"}])
+    with pytest.raises(MlflowException, match=r"record 3, task roles: .*'wept'") as found:
+        model.predict(None, wrong)
+    assert found.value.get_http_status_code() == 400
 
 
 PROGRAM = """
@@ -185,7 +195,7 @@ def post(port: int, body: bytes) -> tuple[int, Any]:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, None
+            return error.code, json.load(error)
 
 
 @pytest.mark.slow
@@ -218,6 +228,11 @@ def test_the_model_server_answers_in_the_prediction_format(
         status, answer = post(port, json.dumps({"dataframe_records": RECORDS}).encode())
         assert (status, answer["predictions"]) == (200, expected)
         assert post(port, b'{"dataframe_records": [{"words": "x"}]}')[0] == 400
+        wrong = [RECORDS[0], {"text": trained.TEXT, "predicate": "wept"}]
+        status, answer = post(port, json.dumps({"dataframe_records": wrong}).encode())
+        assert status == 400
+        assert "record 2, task roles" in answer["message"]
+        assert "Traceback" not in str(answer)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
