@@ -29,7 +29,6 @@ CHANGES = [
     "encoder.model=tiny",
     "optimizer.lr=2e-3",
     "batch={tokens: 1024, micro_tokens: 1024}",
-    "train.evaluate_every=150",
     "scaling.threads=1",
     "tracking.log_model=false",
 ]
@@ -118,7 +117,7 @@ def main() -> None:
     asked = parser.parse_args()
     secure_ray()
     folder, how = asked.folder.resolve(), driver.How(asked.parallel)
-    CHANGES.append(f"train.steps={asked.steps}")
+    CHANGES.extend([f"train.steps={asked.steps}", f"train.evaluate_every={asked.steps // 2}"])
     own = searched(folder, "swarm", "surrogate", asked.trials, 0, how)
     unseen = searched(folder, "unseen", "random", asked.unseen, 1, how)
     foretold(own, unseen)
