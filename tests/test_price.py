@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
 
 from orchestrator.experiment import parse
 from orchestrator.prepare import Prepared
-from orchestrator.studies import price
+from orchestrator.studies import driver, price
 from orchestrator.studies.price import Price
 
 
@@ -97,6 +99,25 @@ def test_a_study_without_the_disk_it_needs_is_refused(
     with pytest.raises(OSError, match=expected):
         price.require_disk(folder, 5_000_000)
     assert asked == [tmp_path, tmp_path], "the disk is that of the first folder that exists"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_refused_study_leaves_its_folder_as_it_was(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_experiment: Any
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump(tiny_experiment(target="topic")))
+    folder = tmp_path / "studies" / "tiny-ablate-leave-one-out"
+    notes = folder / "notes.txt"
+    if there:
+        folder.mkdir(parents=True)
+        notes.write_text("mine")
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=0))
+    asked = (own, [], "leave-one-out", 2, "steps", tmp_path / "studies", driver.How(1))
+    with pytest.raises(OSError, match="Make room"):
+        driver.ablate(*asked)
+    assert folder.exists() == there
+    assert not there or notes.read_text() == "mine"
 
 
 def test_time_grows_with_steps_and_tokens(make_experiment: object) -> None:
