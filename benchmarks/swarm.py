@@ -109,7 +109,7 @@ def main() -> None:
     """Run what is missing, then print all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=36)
-    parser.add_argument("--unseen", type=int, default=14)
+    parser.add_argument("--unseen", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--folder", type=Path, default=Path("runs/swarm"))

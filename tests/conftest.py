@@ -40,6 +40,11 @@ os.environ.update(
 os.environ.pop("FORCE_COLOR", None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that waits longest: at the end there is nothing to run beside it."""
+    items.sort(key=lambda item: item.path.stem != "test_tuning")
+
+
 def pytest_sessionfinish() -> None:
     """Leave nothing behind."""
     shutil.rmtree(SCRATCH, ignore_errors=True)
