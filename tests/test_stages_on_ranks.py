@@ -71,7 +71,7 @@ def tree(tiny_experiment: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("zero", "stops"),
-    [(2, [4, 4]), (3, [2, 7, 2])],
+    [(2, [4, 4]), pytest.param(3, [2, 7, 2], marks=pytest.mark.slow)],
     ids=["between folds and in the first stage", "in a fold, at the last boundary and after it"],
 )
 def test_two_ranks_stopped_at_boundaries_end_with_the_bits_of_untouched_ones(
