@@ -102,7 +102,7 @@ def test_a_study_without_the_disk_it_needs_is_refused(
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_refused_study_leaves_its_folder_as_it_was(
+def test_a_refused_study_frees_its_name_and_removes_nothing_of_others(
     there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_experiment: Any
 ) -> None:
     own = tmp_path / "own.yaml"
@@ -117,6 +117,7 @@ def test_a_refused_study_leaves_its_folder_as_it_was(
     with pytest.raises(OSError, match="Make room"):
         driver.ablate(*asked)
     assert folder.exists() == there
+    assert not (folder / "study.yaml").exists()
     assert not there or notes.read_text() == "mine"
 
 

@@ -144,16 +144,18 @@ def tune(
 
 @contextmanager
 def _refusable(folder: Path) -> Iterator[None]:
-    """Leave no folder of a study that could not begin, so that its name is free.
+    """Free the name of a study that could not begin.
 
-    What was there before it, and what any of its trials came to, stays.
+    What was in its folder before, and what any of its trials came to, stays.
     """
     new = not folder.exists()
     try:
         yield
     except (ValueError, OSError):
-        if new and not any(folder.glob(f"trials/*/{study.RESULTS}")):
-            shutil.rmtree(folder, ignore_errors=True)
+        if not any(folder.glob(f"trials/*/{study.RESULTS}")):
+            (folder / study.FILE).unlink(missing_ok=True)
+            if new:
+                shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
