@@ -61,7 +61,7 @@ def look(kind: str, column: str, value: Any, folder: Path | None) -> dict[str, A
         path = None
     try:
         {"image": _open_picture, "audio": _open_sound}[kind](content)
-    except Exception as error:  # decoders raise whatever they meet
+    except Exception as error:  # of broken files: SyntaxError, struct.error, OSError, ...
         why = re.sub(r" ?'?<_io\.BytesIO[^>]*>'?:?", "", str(error))
         return Fault(column, shown, f"{KINDS[kind]} that can be read ({why})")
     kept = None if path else content

@@ -95,7 +95,7 @@ class Kept(tune.Trainable):
         """Train to the next evaluation, or to the end where nobody looks on before."""
         try:
             return self._step()
-        except Exception as error:  # a family of one's own, or a full GPU: the next may go well
+        except Exception as error:  # whatever a user's own code raises; it is told and kept
             self._leave()
             (self._folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
             took = time.monotonic() - self._began
