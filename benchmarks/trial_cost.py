@@ -32,6 +32,8 @@ from orchestrator.studies.agenda import Listed, Wanted
 from orchestrator.studies.trials import Trials
 
 STEPS = (20, 40)
+ACTORS = ("ray::Kept", "ray::ResourceTrainable")
+"""What a process of trials is called between two of them, and amid one."""
 SEED = count(1)
 FRESH = """
 import sys, torch
@@ -147,22 +149,23 @@ def hundred(own: Measured) -> None:
     """Print the time of 100 trials of 20 steps on two processes, and how memory grew."""
     from orchestrator.studies import tuning
 
-    sizes: list[tuple[int, float]] = []
+    sizes: list[tuple[int, list[float]]] = []
     ended: list[float] = []
 
     def tell(*_: Any) -> None:
         ended.append(time.perf_counter())
         if len(ended) in (20, 60, 100):
-            kept = [p for p in psutil.Process().children(recursive=True) if "Kept" in p.name()]
-            sizes.append((len(ended), sum(p.memory_info().rss for p in kept) / 1e6))
+            below = psutil.Process().children(recursive=True)
+            kept = [p.memory_info().rss / 1e6 for p in below if p.name().startswith(ACTORS)]
+            sizes.append((len(ended), kept))
 
     wanted = own.wishes(iter([20] * 100), 100)
     agenda = Listed(own._study, own._trials, wanted, tell=tell)
     began = time.perf_counter()
     tuning.run(own._study.folder, agenda, parse(own._tree), 2)
     print(f"100 trials of 20 steps: {time.perf_counter() - began:.0f} s, from start to end of Ray")
-    for number, size in sizes:
-        print(f"  memory of the processes at trial {number}: {size:.0f} MB")
+    for number, kept in sizes:
+        print(f"  memory of each process at trial {number}: {[round(size) for size in kept]} MB")
 
 
 def main() -> None:

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from encoders.stored import Stored
     from encoders.tokenizer import Encoded, Reader
 
-__all__ = ["AnyReader", "Encoded", "Encoder", "Lora", "Reader", "layer_count", "load", "reader"]
+__all__ = [
+    "AnyReader",
+    "Encoded",
+    "Encoder",
+    "Lora",
+    "Reader",
+    "draws",
+    "layer_count",
+    "load",
+    "reader",
+]
 
 
 class Lora(NamedTuple):
@@ -107,6 +117,13 @@ def layer_count(model: str, revision: str | None = None) -> int:
         return tiny.LAYERS
     config = sources.configuration(sources.find(model, revision))
     return int(getattr(config, "num_hidden_layers", 1))
+
+
+def draws(model: str, lora: object) -> bool:
+    """Say whether a seed decides anything of the first weights that ``load`` gives."""
+    from encoders import sources
+
+    return model == sources.TINY or lora is not None
 
 
 def load(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ PARTS = frozenset(
 """The files of this folder that families are made of; every other file is a family."""
 
 
-def names() -> list[str]:
+@cache
+def names() -> tuple[str, ...]:
     """List the built-in families: the folder is the registry."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in PARTS)
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in PARTS))
 
 
 def get(name: str) -> type[Family]:

@@ -33,7 +33,7 @@ def test_ready_experiments_are_sound(path: Path) -> None:
 
 def test_ten_tasks_are_one_of_each_family() -> None:
     found = load(FOLDER / "ten_tasks.yaml").tasks.values()
-    assert sorted(task.family for task in found) == tasks.names()
+    assert sorted(task.family for task in found) == [*tasks.names()]
 
 
 def test_glue_reads_the_columns_that_its_data_sets_have_at_one_commit() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+import encoders
 from orchestrator import checkpoint, weights
 from orchestrator.experiment import Experiment, load
 from orchestrator.model import MultiTaskModel
@@ -64,3 +66,28 @@ def test_a_checkpoint_gives_its_model_back_in_training_mode_with_its_dropout(
     assert rates == {experiment.regularization.dropout}
     again = named(weights.restored(experiment, families, folder))
     assert all(torch.equal(value, again[name]) for name, value in named(model).items())
+
+
+@pytest.mark.parametrize("lora", [None, encoders.Lora(2, 4.0)])
+@pytest.mark.parametrize("own", ["tiny", "stored"])
+def test_a_remembered_encoder_is_the_one_that_would_be_loaded(
+    own: str, lora: encoders.Lora | None
+) -> None:
+    reader = Path(Prepared.read(trained.run()).reader)
+    model = "tiny" if own == "tiny" else str(checkpoint.best(trained.run()) / "encoder")
+    remembered = weights.Remembered()
+    for seed in (1, 1, 2):
+        given = {"folder": reader, "seed": seed, "lora": lora}
+        found = remembered(model, **given)
+        expected = encoders.load(model, **given).state_dict()
+        assert all(torch.equal(value, expected[n]) for n, value in found.state_dict().items())
+        for parameter in found.parameters():
+            parameter.data.zero_()  # what is given is the taker's own
+
+
+def test_weights_that_no_seed_decides_are_read_once_for_all_seeds(tmp_path: Path) -> None:
+    stored = shutil.copytree(checkpoint.best(trained.run()) / "encoder", tmp_path / "encoder")
+    remembered = weights.Remembered()
+    remembered(str(stored), seed=1)
+    shutil.rmtree(stored)
+    remembered(str(stored), seed=2)

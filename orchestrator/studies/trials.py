@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import encoders
 from orchestrator import folds, identity, run, stages
 from orchestrator.document import override
 from orchestrator.experiment import Experiment, parse
@@ -88,10 +89,9 @@ class Trials:
 
     def _encoder(self, experiment: Experiment, prepared: Prepared) -> str:
         """Give the digest of the first weights, computed once for all that begin with them."""
-        own = experiment.encoder.model_dump(mode="json")
-        top = experiment.regularization.reinit_layers
-        drawn = own["model"] == "tiny" or own["lora"] or top
-        key = repr((own, top, prepared.reader_digest, experiment.train.seed if drawn else None))
+        own, top = experiment.encoder, experiment.regularization.reinit_layers
+        seed = experiment.train.seed if top or encoders.draws(own.model, own.lora) else None
+        key = repr((own, top, prepared.reader_digest, seed))
         if key not in self._encoders:
             self._encoders[key] = run.contents(experiment, prepared).encoder
         return self._encoders[key]
