@@ -2,7 +2,7 @@
 
     python benchmarks/trial_cost.py [--encoder minilm] [--hundred]
 
-Trials of 20 and of 40 steps on a small built-in corpus run by turns: what is left at no steps is
+Trials of 2 and of 8 steps on a small built-in corpus run by turns: what is left at no steps is
 the cost of a trial, evaluation and writing included. *kept* is what studies do, Ray Tune over a
 process that goes from trial to trial; *fresh* starts a process for each; *nested* runs each through
 Ray Train and DeepSpeed. ``--hundred`` runs 100 trials of 20 steps on two processes and tells the
@@ -23,15 +23,17 @@ from statistics import median
 from typing import Any
 
 import psutil
+import torch
 
-from orchestrator import run
+from orchestrator import run, weights
 from orchestrator.access import secure_ray
+from orchestrator.evaluate import Ranks, evaluate
 from orchestrator.experiment import parse
 from orchestrator.studies import study
 from orchestrator.studies.agenda import Listed, Wanted
 from orchestrator.studies.trials import Trials
 
-STEPS = (20, 40)
+STEPS = (2, 8)
 ACTORS = ("ray::Kept", "ray::ResourceTrainable")
 """What a process of trials is called between two of them, and amid one."""
 SEED = count(1)
@@ -112,6 +114,21 @@ class Measured:
         subprocess.run([sys.executable, "-c", FRESH, folder], check=True)
         return time.perf_counter() - began
 
+    def scored(self) -> tuple[float, int]:
+        """Score validation and test as a trial does; give the seconds and the tokens read."""
+        plan = self._trials.plan({}, 0)
+        own, data = plan.experiment, plan.prepared
+        families = {task: data.family(task) for task in own.tasks}
+        model = weights.first(own, families, Path(data.reader))
+        took, tokens = 0.0, 0
+        for split in ("validation", "test"):
+            rows = {task: data.open(task, split) for task in own.tasks}
+            tokens += int(rows["topic"].lengths.sum())  # both tasks read the same texts, once
+            began = time.perf_counter()
+            evaluate(model, rows, own.batch.micro_tokens, Ranks(), parts=True)
+            took += time.perf_counter() - began
+        return took, tokens
+
     def nested(self, steps: int) -> float:
         """Run a trial through Ray Train and DeepSpeed; give its seconds."""
         own = parse({**self._tree, "train": {**self._tree["train"], "steps": steps}})
@@ -140,6 +157,10 @@ def compare(own: Measured, number: int) -> None:
     took = [after - before for before, after in pairwise(ends)]
     short, long = took[1::2], took[2::2]  # the first trial starts the process
     print(f"kept    {beyond(short, long):6.2f} s a trial beyond its steps")
+    torch.set_num_threads(1)
+    scored = [own.scored() for _ in range(5)]
+    seconds, tokens = median(took for took, _ in scored), scored[0][1]
+    print(f"        {seconds:6.2f} s of it score {tokens} tokens of validation and test")
     times = [own.fresh(own.wishes(iter([s]), 1)[0]) for s in turns(4)]
     print(f"fresh   {beyond(times[0::2], times[1::2]):6.2f} s")
     print(f"nested  {own.nested(STEPS[0]):6.2f} s in all, one trial of {STEPS[0]} steps")

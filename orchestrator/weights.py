@@ -36,7 +36,8 @@ class Remembered:
         key = repr((model, sorted(told.items())))
         if key != self._key:
             self._kept, self._key = encoders.load(model, **named), key
-        return copy.deepcopy(self._kept)
+        reader = self._kept.reader  # nobody changes it, and it is slow to copy
+        return copy.deepcopy(self._kept, {id(reader): reader})
 
 
 def first(
