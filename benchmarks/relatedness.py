@@ -37,7 +37,11 @@ REGULARIZERS: Mapping[str, Mapping[str, Any]] = {
     "label smoothing": {"regularization.label_smoothing": 0.1},
     "L2-SP": {"regularization.l2_sp": 0.01},
     "mixout": {"regularization.mixout": 0.5},
-    "R-Drop": {"regularization.r_drop": 1.0},
+    "R-Drop with dropout": {
+        "regularization.dropout": 0.1,
+        "regularization.head_dropout": 0.1,
+        "regularization.r_drop": 1.0,
+    },
     "layer decay": {"regularization.layer_decay": 0.8},
     "EMA": {"regularization.ema": 0.9},
 }

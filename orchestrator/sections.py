@@ -99,7 +99,8 @@ class HeadRegularization(Section):
     """Share of the truth that is spread evenly (Szegedy et al. 2016)."""
     r_drop: float = Field(0.0, ge=0)
     """Above 0: each training row is read twice, and how strongly both answers are to agree (alpha
-    of Wu et al. 2021). For families whose answers are chances."""
+    of Wu et al. 2021). For families whose answers are chances. Needs some dropout: without any both
+    readings are the same, and it does nothing."""
 
 
 class Regularization(HeadRegularization):
