@@ -1,13 +1,13 @@
 """What one more short trial costs beyond its own steps, run in three ways; and 100 trials.
 
-    python benchmarks/trial_cost.py [--encoder minilm] [--steps 2 8] [--hundred]
+    python benchmarks/trial_cost.py [--encoder minilm] [--trials 64] [--hundred]
 
-Trials of 20 and of 40 steps on a small built-in corpus run by turns: what is left at no steps is
-the cost of a trial, evaluation and writing included. Where steps are slow, fewer of them tell it
-with less noise. *kept* is what studies do, Ray Tune over a
-process that goes from trial to trial; *fresh* starts a process for each; *nested* runs each through
-Ray Train and DeepSpeed. ``--hundred`` runs 100 trials of 20 steps on two processes and tells the
-time and the memory of these processes at trial 20 and at the end.
+Trials of 2 and of 8 steps on a small built-in corpus run by turns: what is left at no steps is
+the cost of a trial, evaluation and writing included. (The fewer steps, the less of their noise is
+in it.) *kept* is what studies do, Ray Tune over a process that goes from trial to trial; *fresh*
+starts a process for each; *nested* runs one through Ray Train and DeepSpeed. ``--hundred`` runs
+100 trials of 20 steps on two processes and tells the time, and the memory of these processes at
+trial 20 and at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import count, cycle, islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -37,6 +37,7 @@ from orchestrator.studies.trials import Trials
 ACTORS = ("ray::Kept", "ray::ResourceTrainable")
 """What a process of trials is called between two of them, and amid one."""
 SEED = count(1)
+STEPS = (2, 8)
 FRESH = """
 import sys, torch
 from pathlib import Path
@@ -138,31 +139,31 @@ class Measured:
         return time.perf_counter() - began
 
 
-def turns(steps: Sequence[int], number: int) -> Iterator[int]:
+def turns(number: int) -> Iterator[int]:
     """Alternate the two lengths."""
-    return islice(cycle(steps), number)
+    return islice(cycle(STEPS), number)
 
 
-def beyond(steps: Sequence[int], short: list[float], long: list[float]) -> float:
+def beyond(short: list[float], long: list[float]) -> float:
     """Give the seconds at no steps of the line through both medians."""
-    few, many = steps
+    few, many = STEPS
     slope = (median(long) - median(short)) / (many - few)
     return median(short) - few * slope
 
 
-def compare(own: Measured, steps: Sequence[int], number: int) -> None:
+def compare(own: Measured, number: int) -> None:
     """Print what a trial costs in each way."""
-    ends = own.kept(number + 2, 1, turns(steps, number + 2))
+    ends = own.kept(number + 2, 1, turns(number + 2))
     took = [after - before for before, after in pairwise(ends)]
     short, long = took[1::2], took[2::2]  # the first trial starts the process
-    print(f"kept    {beyond(steps, short, long):6.2f} s a trial beyond its steps")
+    print(f"kept    {beyond(short, long):6.2f} s a trial beyond its steps")
     torch.set_num_threads(1)
     scored = [own.scored() for _ in range(5)]
     seconds, tokens = median(took for took, _ in scored), scored[0][1]
     print(f"        {seconds:6.2f} s of it score {tokens} tokens of validation and test")
-    times = [own.fresh(own.wishes(iter([s]), 1)[0]) for s in turns(steps, 4)]
-    print(f"fresh   {beyond(steps, times[0::2], times[1::2]):6.2f} s")
-    print(f"nested  {own.nested(steps[0]):6.2f} s in all, one trial of {steps[0]} steps")
+    times = [own.fresh(own.wishes(iter([s]), 1)[0]) for s in turns(4)]
+    print(f"fresh   {beyond(times[0::2], times[1::2]):6.2f} s")
+    print(f"nested  {own.nested(STEPS[0]):6.2f} s in all, one trial of {STEPS[0]} steps")
 
 
 def hundred(own: Measured) -> None:
@@ -192,8 +193,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", default="tiny")
-    parser.add_argument("--trials", type=int, default=12)
-    parser.add_argument("--steps", type=int, nargs=2, default=(20, 40))
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--steps", type=int, nargs=2, default=(2, 8))
     parser.add_argument("--hundred", action="store_true")
     asked = parser.parse_args()
     secure_ray()
@@ -202,7 +203,7 @@ def main() -> None:
         if asked.hundred:
             hundred(own)
         else:
-            compare(own, asked.steps, asked.trials)
+            compare(own, asked.trials)
 
 
 if __name__ == "__main__":

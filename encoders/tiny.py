@@ -72,6 +72,7 @@ def model(vocabulary: int, dropout: float, attention_dropout: float, seed: int) 
     """Build the network; every weight is drawn from the seed and the weight's own name."""
     import torch
     from transformers import BertConfig, BertModel
+    from transformers.initialization import no_init_weights
 
     from encoders.seeded import stream
 
@@ -86,12 +87,13 @@ def model(vocabulary: int, dropout: float, attention_dropout: float, seed: int) 
         attention_probs_dropout_prob=attention_dropout,
         architectures=["BertModel"],
     )
-    with torch.random.fork_rng(devices=[]):  # the library's own draws are thrown away
+    with no_init_weights():  # to draw what is drawn anew takes longer than all the rest
         network = BertModel(config, add_pooling_layer=False)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if parameter.ndim < 2:
-                continue  # LayerNorm and biases start at ones and zeros
+            if parameter.ndim < 2:  # of biases, and of the scales of LayerNorm
+                parameter.fill_(name.endswith("LayerNorm.weight"))
+                continue
             draw = stream(seed, "encoder", name)
             parameter.normal_(0.0, config.initializer_range, generator=draw)
         network.embeddings.word_embeddings.weight[config.pad_token_id].zero_()

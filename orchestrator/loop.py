@@ -139,5 +139,5 @@ def test_scores(work: Work) -> Evaluation:
 def drift(work: Work) -> float:
     """Say how far the encoder of the best checkpoint went from where it began."""
     families = {task: work.prepared.family(task) for task in work.experiment.tasks}
-    first = weights.first(work.experiment, families, Path(work.prepared.reader))
-    return weights.drift(Disk(work).best().model(work.experiment, families), first)
+    first = weights.encoder(work.experiment, Path(work.prepared.reader))
+    return weights.drift(Disk(work).best().model(work.experiment, families).encoder, first)

@@ -137,8 +137,7 @@ def contents(
 ) -> identity.Contents:
     """Gather what stands behind the names in an experiment, first weights included."""
     if encoder is None:
-        families = {task: prepared.family(task) for task in experiment.tasks}
-        first = weights.first(experiment, families, Path(prepared.reader)).encoder
+        first = weights.encoder(experiment, Path(prepared.reader))
         encoder = f"{first.digest()} {prepared.reader_digest}"
     return identity.Contents(
         {t: {s: own.digest for s, own in p.splits.items()} for t, p in prepared.tasks.items()},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import encoders
 from encoders import layers
@@ -18,6 +18,9 @@ from orchestrator.experiment import Experiment
 from orchestrator.model import MultiTaskModel
 from orchestrator.stacking import Stacked
 from tasks.family import Family
+
+ROWS = 1024
+"""Rows of a tensor that are compared at a time."""
 
 Loader = Callable[..., Any]
 """Takes what ``encoders.load`` takes."""
@@ -54,10 +57,19 @@ def first(
     them. With ``stacks`` the target reads its helpers. ``load`` stands in for ``encoders.load``.
     """
     seed = experiment.train.seed if seed is None else seed
+    own = encoder(experiment, reader, seed, load)
+    return _assembled(own, experiment, families, seed, stacks)
+
+
+def encoder(
+    experiment: Experiment, reader: Path, seed: int | None = None, load: Loader = encoders.load
+) -> Any:
+    """Build the encoder with its first weights, as ``first`` does."""
+    seed = experiment.train.seed if seed is None else seed
     own, lora = experiment.encoder.lora, None
     if own is not None:
         lora = encoders.Lora(own.rank, own.alpha or 2 * own.rank, own.dropout)
-    encoder = load(
+    found = load(
         experiment.encoder.model,
         revision=experiment.encoder.revision,
         folder=reader,
@@ -67,8 +79,8 @@ def first(
         lora=lora,
     )
     if top := experiment.regularization.reinit_layers:
-        layers.redraw(encoder, top, keyed.torch_seed(seed, "redrawn"))
-    return _assembled(encoder, experiment, families, seed, stacks)
+        layers.redraw(found, top, keyed.torch_seed(seed, "redrawn"))
+    return found
 
 
 def restored(
@@ -104,16 +116,22 @@ def _assembled(
     return MultiTaskModel(encoder, families, dropouts, seed, precision, weighting, stacked)
 
 
-def drift(model: MultiTaskModel, first: MultiTaskModel) -> float:
+def drift(now: nn.Module, first: nn.Module) -> float:
     """Give how far an encoder went from its first weights w0: |w - w0| / |w0|, over all of them."""
-    before = {name: own for name, task, own in first.named() if task is None}
+    before = dict(first.named_parameters())
     way = length = 0.0
-    for name, task, own in model.named():
-        if task is None and name in before:
+    for name, own in now.named_parameters():
+        if name in before:
             start = before[name].detach().to(own.device)
-            way += _square(own.detach() - start)
-            length += _square(start)
+            for ours, theirs in zip(_blocks(own.detach()), _blocks(start), strict=True):
+                way += _square(ours - theirs)
+                length += _square(theirs)
     return math.sqrt(way / length) if length else 0.0
+
+
+def _blocks(value: Tensor) -> tuple[Tensor, ...]:
+    """Cut a tensor into so few rows at a time that a difference of two stays in the cache."""
+    return torch.atleast_1d(value).split(ROWS)
 
 
 def _square(value: Tensor) -> float:

@@ -43,6 +43,25 @@ def test_each_distinct_trial_is_run_once_and_told_for_every_arm(make: Callable[.
     assert sorted(path.name for path in (toy.study.folder / "trials").iterdir()) == sorted(toy.ran)
 
 
+def test_a_trial_that_is_made_ready_ahead_is_the_next_one_and_is_given_once(
+    make: Callable[..., Toy],
+) -> None:
+    plain, toy = make("plain"), make()
+    plain.run(plain.listed(wishes()))
+    agenda, given = toy.listed(wishes()), []
+    for count in range(1, 1 + len(plain.ran)):
+        agenda.ahead()
+        agenda.ahead()
+        assert len(list((toy.study.folder / "trials").iterdir())) == count
+        given.append(agenda.next())
+        agenda.ended(toy.end(given[-1]))
+    assert [folder.name for folder in given] == plain.ran
+    agenda.ahead()
+    with pytest.raises(StopIteration):
+        agenda.next()
+    assert toy.told == plain.told
+
+
 def test_arms_of_one_trial_that_runs_are_told_together_at_its_end(
     make: Callable[..., Toy],
 ) -> None:

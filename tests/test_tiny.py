@@ -39,3 +39,15 @@ def test_weights_of_one_layer_do_not_depend_on_other_layers(
     monkeypatch.setattr(tiny, "LAYERS", 1)
     for name, parameter in tiny.model(reader.vocabulary, 0.1, 0.1, seed=0).named_parameters():
         assert torch.equal(parameter, two[name])
+
+
+def test_matrices_are_drawn_scales_begin_at_one_and_all_else_at_zero(reader: Reader) -> None:
+    network = tiny.model(reader.vocabulary, 0.1, 0.1, seed=0)
+    padding = network.config.pad_token_id
+    for name, parameter in network.named_parameters():
+        if parameter.ndim > 1:
+            wide = network.config.initializer_range
+            assert float(parameter.detach().std()) == pytest.approx(wide, rel=0.1), name
+        else:
+            assert torch.all(parameter == (1 if name.endswith("LayerNorm.weight") else 0)), name
+    assert not network.embeddings.word_embeddings.weight[padding].any()

@@ -31,7 +31,18 @@ from orchestrator import cluster
 cluster.connect()
 cluster.connect = ray.shutdown = lambda: None  # all studies here have one Ray
 
-path, said = Path("own.yaml"), {"ablate": [], "tune": [], "pbt": [], "refused": []}
+from orchestrator.studies.agenda import Listed
+
+plain = Listed.next
+def watched(self):
+    laid_out = set(self.study.folder.glob("trials/*"))
+    folder = plain(self)
+    said["ready"].append(folder in laid_out)
+    return folder
+Listed.next = watched
+
+path = Path("own.yaml")
+said = {"ablate": [], "tune": [], "pbt": [], "refused": [], "ready": []}
 def how(name, parallel):
     return driver.How(parallel, tell=said[name].append)
 driver.ablate(path, [], "leave-one-out", 2, "steps", Path("studies"), how("ablate", 2))
@@ -60,7 +71,7 @@ class Ran:
     """What the program left."""
 
     home: Path
-    said: dict[str, list[str]]
+    said: dict[str, list[Any]]
 
     def study(self, name: str) -> Study:
         return Study(self.home / "studies" / name)
@@ -96,6 +107,12 @@ def test_all_trials_of_an_ablation_finish_in_a_folder_each(ran: Ran) -> None:
         }
         assert sum(file.stat().st_size for file in folder.iterdir()) < 1_000_000
     assert all(result.steps == 30 and result.seconds > 0 for result in results.values())
+
+
+def test_trials_are_laid_out_while_others_run(ran: Ran) -> None:
+    first, *rest = ran.said["ready"]
+    assert not first
+    assert any(rest)
 
 
 def test_nothing_of_the_machinery_is_left(ran: Ran) -> None:

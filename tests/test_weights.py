@@ -91,3 +91,16 @@ def test_weights_that_no_seed_decides_are_read_once_for_all_seeds(tmp_path: Path
     remembered(str(stored), seed=1)
     shutil.rmtree(stored)
     remembered(str(stored), seed=2)
+
+
+def test_drift_is_the_way_in_parts_of_the_first_norm_for_parameters_of_any_shape() -> None:
+    shapes = [(), (5,), (2 * weights.ROWS + 3, 4), (3, 4, 2, 2)]
+    draw = torch.Generator().manual_seed(0)
+    first, now = (
+        torch.nn.ParameterList([torch.randn(shape, generator=draw) for shape in shapes])
+        for _ in range(2)
+    )
+    one, other = (torch.cat([p.detach().flatten() for p in own]).double() for own in (first, now))
+    expected = float((other - one).norm() / one.norm())
+    assert weights.drift(now, first) == pytest.approx(expected, rel=1e-6)
+    assert weights.drift(first, first) == 0

@@ -88,6 +88,9 @@ class Agenda:
             Part(parent).write(folder)
         return folder
 
+    def ahead(self) -> None:
+        """Get ready what ``next`` will give, where that is known before any trial ends."""
+
     def known(self, digest: str, part: bool = False) -> Result | None:
         """Find a trial that needs no running: ended now, or finished before, here or elsewhere.
 
@@ -146,14 +149,20 @@ class Listed(Agenda):
     def __init__(self, study: Study, trials: Trials, left: Sequence[Wanted], **rest: Any) -> None:
         super().__init__(study, trials, **rest)
         self._left = list(left)
+        self._ready: Path | None = None
 
-    def next(self) -> Path | None:
+    def next(self) -> Path:
         """Give the folder of the next trial to run; raise ``StopIteration`` after the last."""
-        while self._left:
-            folder = self.take(self._left.pop(0))
-            if folder is not None:
-                return folder
-        raise StopIteration
+        self.ahead()
+        folder, self._ready = self._ready, None
+        if folder is None:
+            raise StopIteration
+        return folder
+
+    def ahead(self) -> None:
+        """Lay out the next trial to run, if that is not done yet."""
+        while self._left and self._ready is None:
+            self._ready = self.take(self._left.pop(0))
 
 
 class Searched(Agenda):
@@ -177,7 +186,7 @@ class Searched(Agenda):
         self._mains: dict[str, str] = mains
 
     def next(self) -> Path | None:
-        """As ``Listed.next``; None while the search waits for trials to end."""
+        """As ``Listed.next``, but None while the search waits for trials to end."""
         while True:
             if self._first:
                 folder = self.take(self._first.pop(0))

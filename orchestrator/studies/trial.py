@@ -209,8 +209,7 @@ class Trial:
 
     def _drift(self, model: MultiTaskModel) -> float:
         own, reader = self._work, Path(self._work.prepared.reader)
-        first = weights.first(own.experiment, model.families, reader, load=own.load)
-        return weights.drift(model, first)
+        return weights.drift(model.encoder, weights.encoder(own.experiment, reader, load=own.load))
 
     def close(self) -> None:
         """Remove what only training needed."""

@@ -67,6 +67,9 @@ class Source(Protocol):
         Raises ``StopIteration`` when there are no more.
         """
 
+    def ahead(self) -> None:
+        """Get ready what ``next`` will give, where that is known before any trial ends."""
+
     def ended(self, result: Result) -> None:
         """Take in what became of a trial."""
 
@@ -203,6 +206,17 @@ class _Asker(Searcher):
         """Take nothing back."""
 
 
+class _Ahead(tune.Callback):
+    """Gets the next trial ready while others run, so that no process waits for it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if all(own.status != "PENDING" for own in trials):  # each was told to begin
+            self._source.ahead()
+
+
 def run(
     folder: Path,
     source: Source,
@@ -242,6 +256,7 @@ def run(
                 storage_path=str(own),
                 name="tune",
                 verbose=0,
+                callbacks=[_Ahead(source)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
