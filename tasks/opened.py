@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import io
 import os
 import re
@@ -59,8 +60,10 @@ def look(kind: str, column: str, value: Any, folder: Path | None) -> dict[str, A
             return Fault(column, shown, f"{KINDS[kind]} at {path} ({error.strerror})")
     else:
         path = None
+    library, opened = OPENED[kind]
+    importlib.import_module(library)  # where it is broken, no row is to blame
     try:
-        {"image": _open_picture, "audio": _open_sound}[kind](content)
+        opened(content)
     except Exception as error:  # of broken files: SyntaxError, struct.error, OSError, ...
         why = re.sub(r" ?'?<_io\.BytesIO[^>]*>'?:?", "", str(error))
         return Fault(column, shown, f"{KINDS[kind]} that can be read ({why})")
@@ -107,3 +110,7 @@ def _open_sound(content: bytes) -> None:
                 raise ValueError("it holds numbers that are not finite")
         if not size:
             raise ValueError("it is empty")
+
+
+OPENED = {"image": ("PIL.Image", _open_picture), "audio": ("soundfile", _open_sound)}
+"""Library and test of a file, by kind."""

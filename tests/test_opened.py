@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import drawn
@@ -74,6 +75,14 @@ def test_a_picture_that_cannot_be_read_is_a_bad_row_with_its_place(folder: Path)
     found = load(folder, max_bad_rows=3)
     assert found.set_aside == {"train": 3, "validation": 0, "test": 0}
     assert found.rows["train"].num_rows == 6
+
+
+def test_no_row_is_blamed_for_a_library_that_is_broken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(ImportError, match=r"PIL\.Image"):
+        load(folder, max_bad_rows=9)
 
 
 def test_rows_with_one_picture_stay_together_when_validation_is_cut(tmp_path: Path) -> None:
