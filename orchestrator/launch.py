@@ -124,9 +124,10 @@ def _drive(task: Work, sender: Sender, began: float) -> None:
     except FloatingPointError as error:  # on all ranks alike, and again at every retry
         last = loop.News(last.step, events={"failed": {"error": str(error)}})
     if "trained" in last.events:
-        found = loop.test_scores(task)
+        best = loop.best(task)
+        found = loop.test_scores(task, best)
         events = {"test": {"scores": found.scores, "confusions": found.confusions}}
-        drift = {"encoder/drift": loop.drift(task)} if first else {}
+        drift = {"encoder/drift": loop.drift(task, best)} if first else {}
         last = loop.News(last.step, _peak_memory() | drift, events)
     if first:
         if not {"stop", "trained"} & set(last.events):

@@ -12,6 +12,7 @@ from orchestrator import weights
 from orchestrator.checkpoint import Progress
 from orchestrator.evaluate import Evaluation, evaluate, finite, flat
 from orchestrator.keeping import Disk, Keeper
+from orchestrator.model import MultiTaskModel
 from orchestrator.training import Training, ended
 from orchestrator.work import Work
 
@@ -121,14 +122,17 @@ def _rates(training: Training) -> dict[str, float]:
     return {f"lr/{name}": rate for name, rate in rates.items() if not name.endswith(".no_decay")}
 
 
-def test_scores(work: Work) -> Evaluation:
-    """Score the best checkpoint on the test splits, once, by all ranks together."""
+def best(work: Work) -> MultiTaskModel:
+    """Build the model of the best checkpoint, where this worker computes."""
     families = {task: work.prepared.family(task) for task in work.experiment.tasks}
-    model = Disk(work).best().model(work.experiment, families)
-    model.to(work.device)
+    return Disk(work).best().model(work.experiment, families).to(work.device)
+
+
+def test_scores(work: Work, model: MultiTaskModel) -> Evaluation:
+    """Score a model on the test splits, once, by all ranks together."""
     present = {
         task: work.prepared.open(task, "test")
-        for task in families
+        for task in model.families
         if "test" in work.prepared.tasks[task].splits
     }
     found = evaluate(model, present, work.experiment.batch.micro_tokens, work.world)
@@ -136,8 +140,7 @@ def test_scores(work: Work) -> Evaluation:
     return found
 
 
-def drift(work: Work) -> float:
-    """Say how far the encoder of the best checkpoint went from where it began."""
-    families = {task: work.prepared.family(task) for task in work.experiment.tasks}
-    first = weights.encoder(work.experiment, Path(work.prepared.reader))
-    return weights.drift(Disk(work).best().model(work.experiment, families).encoder, first)
+def drift(work: Work, model: MultiTaskModel) -> float:
+    """Say how far the encoder of a model went from where it began."""
+    first = weights.encoder(work.experiment, Path(work.prepared.reader), load=work.load)
+    return weights.drift(model.encoder, first)

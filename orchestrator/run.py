@@ -136,15 +136,18 @@ def contents(
     experiment: Experiment, prepared: Prepared, encoder: str | None = None
 ) -> identity.Contents:
     """Gather what stands behind the names in an experiment, first weights included."""
-    if encoder is None:
-        first = weights.encoder(experiment, Path(prepared.reader))
-        encoder = f"{first.digest()} {prepared.reader_digest}"
     return identity.Contents(
         {t: {s: own.digest for s, own in p.splits.items()} for t, p in prepared.tasks.items()},
         {task: own.fitted for task, own in prepared.tasks.items()},
-        encoder,
+        encoder or first_encoder(experiment, prepared),
         [stage.plain() for stage in folds.stretches(experiment, prepared)],
     )
+
+
+def first_encoder(experiment: Experiment, prepared: Prepared) -> str:
+    """Give the digest of the encoder's first weights and its vocabulary."""
+    first = weights.encoder(experiment, Path(prepared.reader))
+    return f"{first.digest()} {prepared.reader_digest}"
 
 
 def train(folder: Path, show: Callable[[list[Record]], None]) -> dict[str, Any]:

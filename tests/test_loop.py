@@ -227,13 +227,13 @@ def test_test_scores_are_those_of_the_best_checkpoint(
     with monkeypatch.context() as patch:
         scored(patch, {1: 0.9, 2: 0.1})
         trained(own)
-    found = loop.test_scores(own)
+    found = loop.test_scores(own, loop.best(own))
     assert set(found.scores) == {"sentiment", "topic"}
     shorter = work("shorter", **{"train.steps": 2})
     shorter.run.mkdir()
     (shorter.run / "checkpoints").mkdir()
     checkpoint.best(own.run).rename(shorter.run / "checkpoints" / "step-000001")
-    assert loop.test_scores(shorter).scores == found.scores
+    assert loop.test_scores(shorter, loop.best(shorter)).scores == found.scores
 
 
 def test_drift_is_the_way_of_the_best_encoder_in_parts_of_its_first_norm(work: MakeWork) -> None:
@@ -252,6 +252,6 @@ def test_drift_is_the_way_of_the_best_encoder_in_parts_of_its_first_norm(work: M
         )
     ]
     expected = float((ends[0] - ends[1]).norm() / ends[1].norm())
-    assert loop.drift(moved) == pytest.approx(expected, rel=1e-4)
+    assert loop.drift(moved, loop.best(moved)) == pytest.approx(expected, rel=1e-4)
     assert expected > 0
-    assert loop.drift(resting) == 0
+    assert loop.drift(resting, loop.best(resting)) == 0

@@ -53,7 +53,7 @@ def accuracy(tree: dict[str, Any], arm: str, folder: Path, prepared: Prepared) -
     build: Callable[..., dict[str, Any]] = lambda **_: own  # noqa: E731
     work = making(build, folder, prepared)(arm)
     trained(work)
-    return loop.test_scores(work).scores["own"]["accuracy"]
+    return loop.test_scores(work, loop.best(work)).scores["own"]["accuracy"]
 
 
 @pytest.mark.slow

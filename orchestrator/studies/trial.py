@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 import encoders
-from orchestrator import checkpoint, loop, stages, weights
+from orchestrator import checkpoint, loop, stages
 from orchestrator.engine import Engine, PlainEngine
 from orchestrator.evaluate import Ranks, chosen_rows, evaluate, finite, flat
 from orchestrator.experiment import Experiment
@@ -165,7 +165,7 @@ class Trial:
             best_step=held.progress.step,
             score=held.progress.score,
             scores={task: dict(scores) for task, scores in held.progress.scores.items()},
-            drift=self._drift(model),
+            drift=loop.drift(work, model),
         )
         self.close()
         if self._world.rank == 0:
@@ -206,10 +206,6 @@ class Trial:
             seconds=time.monotonic() - self._began,
             **found,
         )
-
-    def _drift(self, model: MultiTaskModel) -> float:
-        own, reader = self._work, Path(self._work.prepared.reader)
-        return weights.drift(model.encoder, weights.encoder(own.experiment, reader, load=own.load))
 
     def close(self) -> None:
         """Remove what only training needed."""

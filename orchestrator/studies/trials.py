@@ -93,7 +93,7 @@ class Trials:
         seed = experiment.train.seed if top or encoders.draws(own.model, own.lora) else None
         key = repr((own, top, prepared.reader_digest, seed))
         if key not in self._encoders:
-            self._encoders[key] = run.contents(experiment, prepared).encoder
+            self._encoders[key] = run.first_encoder(experiment, prepared)
         return self._encoders[key]
 
     @cached_property
